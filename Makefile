@@ -1,0 +1,37 @@
+# Every target makes .venv first. PYTHON chooses the interpreter, CONSTRAINTS the tested versions.
+PYTHON ?= python3
+CONSTRAINTS ?= constraints/tested.txt
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: sweep test lint format clean
+
+# The main job on the embedded audio: builds a small base once, searches, prints the front and a pick.
+sweep: $(VENV)/ready
+	$(BIN)/python sweeps/bio.py --smoke --ray local --name smoke-bio
+
+test: $(VENV)/ready-dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/ready-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict sonar
+	$(BIN)/lint-imports
+	$(BIN)/python tools/budgets.py
+
+format: $(VENV)/ready-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(VENV)/ready: pyproject.toml $(CONSTRAINTS)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --editable .
+	touch $@
+
+$(VENV)/ready-dev: $(VENV)/ready
+	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info

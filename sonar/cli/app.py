@@ -1,0 +1,51 @@
+"""The typer application and how errors end it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from sonar.cli.data import data_app
+from sonar.cli.model import register_model_commands
+from sonar.cli.sweep import front_app, register_report, run_script, sweep_app
+
+if TYPE_CHECKING:
+    from sonar.search.space import Sweep
+
+USER_ERROR = 2
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Adapt BEATs audio encoders to a new domain without forgetting the rest.",
+)
+app.add_typer(sweep_app, name="sweep")
+app.add_typer(front_app, name="front")
+app.add_typer(data_app, name="data")
+register_model_commands(app)
+register_report(app)
+
+
+def cli() -> None:
+    """Entry point of the `sonar` command."""
+    _guarded(app)
+
+
+def main(sweep: Sweep) -> None:
+    """Entry point of a sweep script: `python sweeps/bio.py --help` tells its options."""
+    _guarded(run_script(sweep))
+
+
+def _guarded(command: Any) -> None:
+    """Run a command; a user's error ends with exit status 2 and its message, without a traceback."""
+    try:
+        command()
+    except (ValueError, FileNotFoundError, FileExistsError) as error:
+        if os.environ.get("SONAR_TRACEBACK"):
+            raise
+        sys.stderr.write(f"error: {error}\n")
+        raise SystemExit(USER_ERROR) from error

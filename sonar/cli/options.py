@@ -1,0 +1,62 @@
+"""Options that several commands share, and what they become."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sonar.config import env_overrides, override, parse_assignment
+
+if TYPE_CHECKING:
+    from sonar.experiment import TrialConfig
+    from sonar.search.space import Sweep
+
+Data = Annotated[
+    str | None, typer.Option(help="Folder or manifest of the new domain. Without it: the embedded corpus.")
+]
+Prior = Annotated[
+    list[str] | None, typer.Option(help="Folder or manifest of a prior corpus; repeat it for several.")
+]
+Base = Annotated[
+    str | None, typer.Option(help="BEATs file or folder of ours. Without it: a small base is built once.")
+]
+TokenizerFile = Annotated[str | None, typer.Option("--tokenizer", help="Tokenizer file that belongs to --base.")]
+Storage = Annotated[Path, typer.Option(help="Folder for sweeps and shared work; every node must see it.")]
+Assignments = Annotated[
+    list[str] | None, typer.Option("--set", help="A configuration key and value, as in training.seed=1; repeatable.")
+]
+RayAddress = Annotated[
+    str, typer.Option("--ray", help="auto: join a running cluster or start one; local: start one; or an address.")
+]
+
+SMOKE_TRIALS = 6
+_SMOKE: dict[str, Any] = {
+    "training.tokenizer_steps": 20,
+    "training.model_steps": 40,
+    "training.predictor_steps": 10,
+    "training.head_steps": 20,
+}
+
+
+def configure(
+    config: TrialConfig, assignments: list[str] | None, base: str | None, tokenizer: str | None
+) -> TrialConfig:
+    """Defaults and script < environment `SONAR__A__B` < `--base`, `--tokenizer` < `--set`.
+
+    Raises:
+        ConfigError: an unknown key or a value that does not fit.
+    """
+    paths = {"base.checkpoint": base, "base.tokenizer": tokenizer}
+    given = {key: path for key, path in paths.items() if path is not None}
+    return override(
+        config, env_overrides(os.environ) | given | dict(parse_assignment(text) for text in assignments or ())
+    )
+
+
+def shrink(sweep: Sweep) -> Sweep:
+    """A sweep that ends in minutes on two cores: few trials of few steps."""
+    return replace(sweep, base=override(sweep.base, _SMOKE), num_trials=min(sweep.num_trials, SMOKE_TRIALS))

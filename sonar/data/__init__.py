@@ -1,0 +1,1 @@
+"""The data plane: manifests, decoding, corpora, shards, sampling and the mixed stream."""

@@ -1,0 +1,176 @@
+"""Corpora on disk -> clips: a manifest, a folder with metadata.csv, or a folder of class folders."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from sonar.data.audio import AudioError, Quarantined, decode_audio, file_sha256, probe_audio
+from sonar.data.manifest import SPLITS, Clip, ManifestError, contained, read_manifest
+from sonar.data.splits import assign_splits, check_group_splits, check_labelled_splits
+
+__all__ = ["AUDIO_SUFFIXES", "ScanResult", "check_labelled_splits", "load_corpus", "refuse_bad_share"]
+
+AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff"})
+MAX_BAD_FRACTION = 0.05
+_SPLIT_NAMES = {"valid": "dev", "validation": "dev", "val": "dev"} | {name: name for name in SPLITS}
+_SHOWN = 5  # bad files that an error names
+
+_Item = TypeVar("_Item")
+
+
+class ScanResult(NamedTuple):
+    """What a corpus holds: its good clips, and the files that were left out with reasons."""
+
+    clips: list[Clip]
+    quarantine: tuple[Quarantined, ...]
+
+
+class _Listed(NamedTuple):
+    """A file that a corpus lists, before it was read: its path below the root; `label` and `split` may be empty."""
+
+    file: str
+    label: str
+    group: str
+    split: str
+
+
+def load_corpus(
+    path: str | Path, *, domain: str, seed: int = 0, max_bad_fraction: float = MAX_BAD_FRACTION
+) -> ScanResult:
+    """Read a corpus and check every file of it.
+
+    Understood are a manifest file (.csv or .parquet, see manifest.py; only headers are read, as the shards check the
+    rest), a folder with `metadata.csv` (columns file, label, and optionally split and source_id), and a folder of
+    class folders. Where no split is given, one is made by recording group.
+
+    Args:
+        path: manifest or folder.
+        domain: written to every clip of a folder.
+        seed: of the split.
+        max_bad_fraction: share of unusable files above which the scan stops.
+
+    Raises:
+        FileNotFoundError: nothing at `path`.
+        ValueError: no audio in it, too many unusable files, or splits that tear a recording apart.
+        ManifestError: a table lacks a column, or holds a value that does not fit.
+    """
+    root = Path(path)
+    if not root.exists():
+        raise FileNotFoundError(
+            f"no corpus at {root}; give a manifest, a folder with metadata.csv or class folders"
+        )
+    if root.is_file():
+        found = _check_all(read_manifest(root), _check_header)
+    else:
+        found = _check_all(_list_folder(root), partial(_read, root, domain))
+    clips = [item for item in found if isinstance(item, Clip)]
+    bad = tuple(item for item in found if isinstance(item, Quarantined))
+    refuse_bad_share(bad, len(found), max_bad_fraction, str(root))
+    if clips and not clips[0].split:
+        clips = assign_splits(clips, seed=seed)
+    check_group_splits(clips)
+    return ScanResult(clips, bad)
+
+
+def refuse_bad_share(
+    bad: tuple[Quarantined, ...], num_files: int, max_bad_fraction: float, name: str
+) -> None:
+    """Stop where more than `max_bad_fraction` of the `num_files` files of `name` are unusable, or all of them.
+
+    Raises:
+        ValueError: names the first of them.
+    """
+    if len(bad) > max_bad_fraction * num_files or len(bad) == num_files:
+        shown = "; ".join(f"{item.path}: {item.reason}" for item in bad[:_SHOWN])
+        raise ValueError(
+            f"{len(bad)} of {num_files} files of {name} are unusable (allowed: {max_bad_fraction:.0%}): {shown}"
+        )
+
+
+def _list_folder(root: Path) -> list[_Listed]:
+    table = root / "metadata.csv"
+    listed = list(_from_table(table) if table.exists() else _from_class_folders(root))
+    if not listed:
+        known = " ".join(sorted(AUDIO_SUFFIXES))
+        raise ValueError(f"no audio in {root}; give class folders with files of {known}, or a metadata.csv")
+    return listed
+
+
+def _from_table(table: Path) -> Iterator[_Listed]:
+    """Rows of a metadata.csv; a split is given in all of them or in none."""
+    with table.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        columns = reader.fieldnames or ()
+        for column in ("file", "label"):
+            if column not in columns:
+                raise ManifestError(f"{table} lacks the column {column!r}; it has {', '.join(columns)}")
+        rows = list(reader)
+    seen: set[str] = set()
+    for number, row in enumerate(rows, start=1):
+        place, name, given = f"{table}, row {number}", row["file"], row.get("split") or ""
+        if not name or name in seen:
+            raise ManifestError(f"{place}: file is {name!r}; every row names another file")
+        if given not in _SPLIT_NAMES and (given or rows[0].get("split")):
+            raise ManifestError(f"{place}: split is {given!r}; allowed: {', '.join(_SPLIT_NAMES)}")
+        if given and not rows[0].get("split"):
+            raise ManifestError(
+                f"{place}: split is {given!r}, but row 1 has none; give it in every row or in none"
+            )
+        seen.add(name)
+        yield _Listed(name, row["label"] or "", row.get("source_id") or name, _SPLIT_NAMES.get(given, ""))
+
+
+def _from_class_folders(root: Path) -> Iterator[_Listed]:
+    for path in sorted(root.rglob("*")):
+        relative = path.relative_to(root)
+        if path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith("."):
+            label = relative.parts[0] if len(relative.parts) > 1 else ""
+            yield _Listed(relative.as_posix(), label, relative.as_posix(), "")
+
+
+def _check_all(
+    items: Iterable[_Item], check: Callable[[_Item], Clip | Quarantined]
+) -> list[Clip | Quarantined]:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(check, items))
+
+
+def _check_header(clip: Clip) -> Clip | Quarantined:
+    try:
+        probe_audio(clip.path)
+    except AudioError as error:
+        return Quarantined(clip.path, str(error), clip.sha256)
+    return clip
+
+
+def _read(root: Path, domain: str, item: _Listed) -> Clip | Quarantined:
+    """The clip of a file, or the reason why there is none; no file makes this raise."""
+    sha256 = ""
+    try:
+        path = contained(item.file, root)
+        sha256 = file_sha256(path)
+        info = probe_audio(path)
+        decode_audio(path)
+    except (AudioError, ManifestError) as error:
+        return Quarantined(str(root / item.file), str(error), sha256)
+    corpus = root.resolve().name
+    return Clip(
+        clip_id=f"{corpus}/{item.file}",
+        path=str(path),
+        start_s=0.0,
+        duration_s=info.duration_s,
+        sample_rate=info.sample_rate,
+        channels=info.channels,
+        corpus=corpus,
+        domain=domain,
+        labels=(item.label,) if item.label else (),
+        group=f"{corpus}/{item.group}",
+        split=item.split,
+        sha256=sha256,
+    )

@@ -1,0 +1,231 @@
+"""Shards -> batches: a memory-mapped clip store, and the mixed stream with its exact replay ratio.
+
+Shapes: B clips, T samples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow.feather as feather
+import torch
+from torch import Tensor
+
+from sonar.data.audio import seconds_to_samples
+from sonar.data.manifest import Clip
+
+_EVALUATION_BATCH = 32
+_INT16_SCALE = np.float32(1 / 32768)
+
+
+class Batch(NamedTuple):
+    """Audio on its way into a model.
+
+    Attributes:
+        waveform: (B, T) float32 in [-1, 1].
+        padding: (B, T) bool, True where a clip had ended.
+        is_replay: (B,) bool, True for clips of the prior corpus.
+        clip_ids: of the B clips.
+    """
+
+    waveform: Tensor
+    padding: Tensor
+    is_replay: Tensor
+    clip_ids: tuple[str, ...]
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on `device`."""
+        return Batch(
+            self.waveform.to(device), self.padding.to(device), self.is_replay.to(device), self.clip_ids
+        )
+
+
+class ClipStore:
+    """Random access to the clips of a folder of shards, in order of their ids.
+
+    The Parquet files are mapped into memory: audio lies in them uncompressed, where the index says, so a clip is read
+    without its row group, and workers of one machine share the pages.
+
+    Attributes:
+        folder: of the shards.
+        clips: the manifest's rows.
+        num_samples: (N,) int64 length of each clip at 16 kHz.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        """Open the shards below `folder`.
+
+        Raises:
+            FileNotFoundError: there are none, or one is missing.
+        """
+        self.folder = Path(folder)
+        index_path = self.folder / "index.arrow"
+        if not index_path.is_file():
+            raise FileNotFoundError(f"no shards in {self.folder}; prepare the corpus again")
+        index = feather.read_table(index_path)
+        self.clips = _clips(index.select(Clip._fields).to_pylist())
+        self.num_samples = index["num_samples"].to_numpy()
+        self._files, self._offsets = index["file"].to_pylist(), index["offset"].to_numpy()
+        self._splits = np.asarray([clip.split for clip in self.clips])
+        self._mapped: dict[str, np.ndarray] = {}
+        for name in dict.fromkeys(self._files):
+            if not (self.folder / name).is_file():
+                raise FileNotFoundError(f"shard {self.folder / name} is missing; prepare the corpus again")
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def waveform(self, row: int, begin: int = 0, num_samples: int | None = None) -> np.ndarray:
+        """(T,) float32 in [-1, 1], 16 kHz: `num_samples` of the clip from sample `begin` on, or what there is."""
+        left = int(self.num_samples[row]) - begin
+        count = left if num_samples is None else min(left, num_samples)
+        samples = np.frombuffer(
+            self._map(self._files[row]), "<i2", count, int(self._offsets[row]) + 2 * begin
+        )
+        return samples.astype(np.float32) * _INT16_SCALE
+
+    def index(self, *, split: str) -> np.ndarray:
+        """Rows of one split, int64, ascending."""
+        return np.flatnonzero(self._splits == split)
+
+    def _map(self, name: str) -> np.ndarray:
+        if name not in self._mapped:
+            self._mapped[name] = np.memmap(self.folder / name, dtype=np.uint8, mode="r")
+        return self._mapped[name]
+
+
+def _clips(rows: list[dict[str, Any]]) -> list[Clip]:
+    return [Clip(**row | {"labels": tuple(row["labels"])}) for row in rows]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamConfig:
+    """The batches of one worker.
+
+    Attributes:
+        batch_size: clips per batch of this worker.
+        clip_seconds: crop length in seconds; shorter clips are padded.
+        replay_ratio: share of prior clips in every batch, in [0, 1].
+        seed: of order and crops.
+    """
+
+    batch_size: int
+    clip_seconds: float
+    replay_ratio: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        """Refuse batches that cannot be drawn."""
+        if self.batch_size < 1 or self.clip_seconds <= 0:
+            raise ValueError(
+                f"batch_size {self.batch_size} and clip_seconds {self.clip_seconds} must be positive"
+            )
+        if not 0 <= self.replay_ratio <= 1:
+            raise ValueError(f"replay_ratio is {self.replay_ratio}; it must lie in [0, 1]")
+
+
+class Source(NamedTuple):
+    """One side of a mixture: a store and the rows of it that are used."""
+
+    store: ClipStore
+    rows: np.ndarray
+
+
+class MixedStream:
+    """Batches of new and replay clips at an exact ratio, a pure function of seed, step and rank.
+
+    Every worker's batch holds round(ratio * B) replay clips, after its new ones. Each side runs through a permutation
+    of its clips, a new one per epoch, so no clip comes twice before its side is exhausted. Workers take disjoint
+    parts; together, where ratio * B is whole, exactly the clips and crops that one worker with the batch of all would
+    take.
+    """
+
+    def __init__(
+        self, new: Source, prior: Source, config: StreamConfig, *, rank: int = 0, world_size: int = 1
+    ) -> None:
+        """Build from the two sources; `rank` of `world_size` workers.
+
+        Raises:
+            ValueError: the ratio asks for clips of a side that has none, or for none of a side that it names.
+        """
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank is {rank}; it must lie in [0, {world_size})")
+        self._config, self._rank, self._world_size = config, rank, world_size
+        ratio, size = config.replay_ratio, config.batch_size
+        num_replay = round(ratio * size)
+        if 0 < ratio < 1 and num_replay in (0, size):
+            raise ValueError(
+                f"replay_ratio {ratio} of batch_size {size} rounds to {num_replay} replay clips; use batches of at "
+                f"least {math.ceil(0.5 / min(ratio, 1 - ratio)) + 1} clips per worker"
+            )
+        self._sides = ((new, size - num_replay), (prior, num_replay))
+        for name, (source, count) in zip(("new", "prior"), self._sides, strict=True):
+            if count and not len(source.rows):
+                raise ValueError(
+                    f"{count} of {size} clips are to be {name}, but there are no {name} clips; give some, or set "
+                    f"replay_ratio to {0 if name == 'prior' else 1}"
+                )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps until every new clip was seen (every prior clip where there is no new one), rounded up."""
+        source, count = self._sides[0] if self._sides[0][1] else self._sides[1]
+        return -(-len(source.rows) // (count * self._world_size))
+
+    def batch(self, step: int) -> Batch:
+        """The batch of `step`, the same one every time."""
+        waves, ids, replay = [], [], []
+        for side, (source, count) in enumerate(self._sides):
+            for position in self._positions(step, count):
+                epoch, place = divmod(position, max(1, len(source.rows)))
+                row = int(source.rows[self._permutation(side, epoch)[place]])
+                waves.append(self._crop(source.store, row, side, epoch))
+                ids.append(source.store.clips[row].clip_id)
+                replay.append(bool(side))
+        return _collate(waves, seconds_to_samples(self._config.clip_seconds), ids, replay)
+
+    def _positions(self, step: int, count: int) -> range:
+        begin = (step * self._world_size + self._rank) * count
+        return range(begin, begin + count)
+
+    def _permutation(self, side: int, epoch: int) -> np.ndarray:
+        return _permutation(len(self._sides[side][0].rows), self._config.seed, side, epoch)
+
+    def _crop(self, store: ClipStore, row: int, side: int, epoch: int) -> np.ndarray:
+        """A crop that depends on seed, epoch and clip, not on the worker."""
+        length = seconds_to_samples(self._config.clip_seconds)
+        spare = max(0, int(store.num_samples[row]) - length)
+        begin = (
+            np.random.default_rng((self._config.seed, side, epoch, row)).integers(spare + 1) if spare else 0
+        )
+        return store.waveform(row, int(begin), length)
+
+
+def batch_clips(store: ClipStore, index: np.ndarray, clip_seconds: float) -> Iterator[Batch]:
+    """Evaluation batches: the clips of `index` in order, each cropped around its middle."""
+    length = seconds_to_samples(clip_seconds)
+    for first in range(0, len(index), _EVALUATION_BATCH):
+        rows = [int(row) for row in index[first : first + _EVALUATION_BATCH]]
+        begins = [max(0, (int(store.num_samples[row]) - length) // 2) for row in rows]
+        waves = [store.waveform(row, begin, length) for row, begin in zip(rows, begins, strict=True)]
+        yield _collate(waves, length, [store.clips[row].clip_id for row in rows], [False] * len(rows))
+
+
+@lru_cache(maxsize=8)
+def _permutation(size: int, seed: int, side: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng((seed, side, epoch)).permutation(size)
+
+
+def _collate(waves: list[np.ndarray], num_samples: int, ids: list[str], replay: list[bool]) -> Batch:
+    waveform = torch.zeros(len(waves), num_samples)
+    padding = torch.ones(len(waves), num_samples, dtype=torch.bool)
+    for row, wave in enumerate(waves):
+        waveform[row, : len(wave)] = torch.from_numpy(wave)
+        padding[row, : len(wave)] = False
+    return Batch(waveform, padding, torch.tensor(replay), tuple(ids))

@@ -1,0 +1,1 @@
+"""Evaluation: probes on frozen embeddings and the metrics of continual learning."""

@@ -1,0 +1,124 @@
+"""Linear probe on frozen embeddings: the score of an encoder on one labelled task.
+
+Shapes: N clips, D width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, cast
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score, f1_score
+from sklearn.model_selection import GroupKFold, cross_val_score
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sonar.data.stream import ClipStore, batch_clips
+from sonar.model.encoder import BeatsEncoder, patch_padding
+from sonar.model.fbank import log_mel
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeConfig:
+    """The frozen linear probe.
+
+    Attributes:
+        clip_seconds: clips are cropped to this length in seconds before they are embedded.
+        inverse_penalties: candidate values of C, chosen by cross-validation over training groups.
+        num_folds: folds of that choice.
+    """
+
+    clip_seconds: float = 10.0
+    inverse_penalties: tuple[float, ...] = (0.01, 0.1, 1.0)
+    num_folds: int = 3
+
+
+class ProbeData(NamedTuple):
+    """One split of a task: embeddings (N, D), labels (N,) and recording groups (N,)."""
+
+    embeddings: np.ndarray
+    labels: np.ndarray
+    groups: np.ndarray
+
+
+class ProbeScore(NamedTuple):
+    """What the probe reached on the scored split: macro-F1 and accuracy in percent, and F1 per class in percent."""
+
+    macro_f1: float
+    accuracy: float
+    class_f1: dict[str, float]
+
+
+@torch.no_grad()
+def embed_clips(encoder: BeatsEncoder, store: ClipStore, index: np.ndarray, clip_seconds: float) -> np.ndarray:
+    """Mean of the last layer over the non-padded patches.
+
+    Args:
+        encoder: left in eval mode.
+        store: audio.
+        index: (N,) rows of `store`.
+        clip_seconds: crop length in seconds.
+
+    Returns:
+        (N, D) float32.
+    """
+    encoder.eval()
+    device = next(encoder.parameters()).device
+    rows = []
+    for batch in batch_clips(store, index, clip_seconds):
+        batch = batch.to(device)
+        mel = log_mel(batch.waveform, encoder.config.fbank)  # (B, T) -> (B, F, M)
+        num_patches = mel.shape[1] // 16 * (mel.shape[2] // 16)
+        _, padding = patch_padding(batch.padding, mel.shape[1], num_patches)
+        hidden = encoder(mel, padding).last  # (B, L, D)
+        keep = (~padding).unsqueeze(-1).to(hidden.dtype)
+        rows.append(((hidden * keep).sum(1) / keep.sum(1)).cpu().numpy())  # (B, L, D) -> (B, D)
+    return cast(np.ndarray, np.concatenate(rows))
+
+
+def linear_probe(train: ProbeData, scored: ProbeData, config: ProbeConfig) -> ProbeScore:
+    """Logistic regression on standardised embeddings; the penalty is chosen within the training groups.
+
+    Args:
+        train: what the probe is fitted on; the scored split takes no part in any choice.
+        scored: what it is scored on.
+        config: candidates of the penalty.
+
+    Raises:
+        ValueError: a class of one split is missing in the other, or an embedding is not finite.
+    """
+    _check(train, scored)
+    folds = GroupKFold(min(config.num_folds, len(np.unique(train.groups))))
+    best = max(
+        config.inverse_penalties,
+        key=lambda c: cross_val_score(
+            _classifier(c), train.embeddings, train.labels, groups=train.groups, cv=folds, scoring="f1_macro"
+        ).mean(),
+    )
+    predicted = _classifier(best).fit(train.embeddings, train.labels).predict(scored.embeddings)
+    classes = sorted(set(train.labels))
+    per_class = f1_score(scored.labels, predicted, average=None, labels=classes, zero_division=0.0)
+    return ProbeScore(
+        macro_f1=100.0 * float(np.mean(per_class)),
+        accuracy=100.0 * float(accuracy_score(scored.labels, predicted)),
+        class_f1={name: 100.0 * float(value) for name, value in zip(classes, per_class, strict=True)},
+    )
+
+
+def _classifier(inverse_penalty: float) -> Pipeline:
+    return make_pipeline(StandardScaler(), LogisticRegression(C=inverse_penalty, max_iter=500))
+
+
+def _check(train: ProbeData, scored: ProbeData) -> None:
+    for name, data in (("training", train), ("scored", scored)):
+        if not np.isfinite(data.embeddings).all():
+            raise ValueError(f"embeddings of the {name} split hold NaN or inf; the encoder has diverged")
+    missing = set(train.labels) ^ set(scored.labels)
+    if missing:
+        raise ValueError(
+            f"classes {', '.join(sorted(missing))} are not in both the training and the scored split; "
+            "give each class a recording group in every split, or leave the class out"
+        )

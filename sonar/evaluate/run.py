@@ -1,0 +1,100 @@
+"""Score an encoder on the target and the prior tasks."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from sonar.data.stream import ClipStore
+from sonar.evaluate.metrics import mean_forgetting, plasticity, worst_forgetting
+from sonar.evaluate.probe import ProbeConfig, ProbeData, ProbeScore, embed_clips, linear_probe
+from sonar.model.encoder import BeatsEncoder
+
+
+class Task(NamedTuple):
+    """A labelled probe task: the clips of one corpus in a store."""
+
+    name: str
+    role: str  # "target" or "prior"
+    store: ClipStore
+
+
+class Evaluation(NamedTuple):
+    """Scores of one encoder, by task."""
+
+    target: dict[str, ProbeScore]
+    prior: dict[str, ProbeScore]
+
+
+class Change(NamedTuple):
+    """How an adapted encoder differs from its base: all in percent (see metrics.py)."""
+
+    plasticity: float
+    forgetting_rate: float
+    forgetting_worst: float
+
+
+def find_tasks(new: ClipStore, prior: ClipStore) -> list[Task]:
+    """One task per labelled corpus: those of the new store are targets, those of the prior store prior tasks."""
+    return [
+        Task(corpus, role, store)
+        for role, store in (("target", new), ("prior", prior))
+        for corpus in sorted({clip.corpus for clip in store.clips if clip.labels})
+    ]
+
+
+def evaluate_encoder(encoder: BeatsEncoder, tasks: list[Task], config: ProbeConfig, split: str = "dev") -> Evaluation:
+    """Frozen linear probe of every task, fitted on its training split and scored on `split`.
+
+    Raises:
+        ValueError: no target or no prior task, or a task whose splits cannot be scored.
+    """
+    scores: dict[str, dict[str, ProbeScore]] = {"target": {}, "prior": {}}
+    for task in tasks:
+        train, scored = (_probe_data(encoder, task, name, config) for name in ("train", split))
+        try:
+            scores[task.role][task.name] = linear_probe(train, scored, config)
+        except ValueError as error:
+            raise ValueError(f"task {task.name}: {error}") from error
+    for role, found in scores.items():
+        if not found:
+            raise ValueError(f"no labelled {role} corpus; the sweep's two axes need a target and a prior probe set")
+    return Evaluation(**scores)
+
+
+def compare(base: Evaluation, adapted: Evaluation) -> Change:
+    """Plasticity and forgetting of `adapted` against `base`, from macro-F1."""
+    before, after = _macro_f1(base.prior), _macro_f1(adapted.prior)
+    return Change(
+        plasticity=plasticity(_macro_f1(base.target), _macro_f1(adapted.target)),
+        forgetting_rate=mean_forgetting(before, after),
+        forgetting_worst=worst_forgetting(before, after),
+    )
+
+
+def _macro_f1(scores: dict[str, ProbeScore]) -> dict[str, float]:
+    return {task: score.macro_f1 for task, score in scores.items()}
+
+
+def _probe_data(encoder: BeatsEncoder, task: Task, split: str, config: ProbeConfig) -> ProbeData:
+    rows = [
+        row
+        for row in task.store.index(split=split)
+        if task.store.clips[row].corpus == task.name and task.store.clips[row].labels
+    ]
+    if not rows:
+        raise ValueError(f"task {task.name} has no labelled clip in split {split!r}; add some or re-split the corpus")
+    index = np.asarray(rows, dtype=np.int64)
+    clips = [task.store.clips[row] for row in rows]
+    return ProbeData(
+        embeddings=embed_clips(encoder, task.store, index, config.clip_seconds),
+        labels=np.asarray([_single_label(clip.labels, clip.clip_id) for clip in clips]),
+        groups=np.asarray([clip.group for clip in clips]),
+    )
+
+
+def _single_label(labels: tuple[str, ...], clip_id: str) -> str:
+    if len(labels) != 1:
+        raise ValueError(f"clip {clip_id} has labels {', '.join(labels)}; this probe takes one label per clip")
+    return labels[0]

@@ -1,0 +1,1 @@
+"""The BEATs encoder, its tokenizer, their heads and losses: torch only."""

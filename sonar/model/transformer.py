@@ -1,0 +1,233 @@
+"""Stacks of transformer layers as BEATs has them, shared by the encoder and both heads."""
+
+# Shapes: B clips, L patches of a sequence, V visible ones, H heads, D width.
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sonar.model.attention import SelfAttention, distance_buckets
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": functional.gelu, "relu": functional.relu}
+INIT_STD = 0.02  # of projections that DeepNorm does not scale
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerConfig:
+    """A stack of transformer layers; the defaults are BEATs-base.
+
+    Source: BEATs, arXiv:2212.09058; DeepNorm, arXiv:2203.00555; gate of WavLM, arXiv:2110.13900.
+    """
+
+    num_layers: int = 12
+    width: int = 768
+    ffn_width: int = 3072
+    num_heads: int = 12
+    relative_position: bool = True  # one table of biases, shared by all layers
+    num_buckets: int = 320  # T5 buckets, both directions together
+    max_distance: int = 800  # patches; beyond it one bucket
+    gated: bool = True  # the bias is scaled per head and query
+    deep_norm: bool = True  # residual x (2 num_layers)^(1/4)
+    norm_first: bool = False
+    activation: Literal["gelu", "relu"] = "gelu"
+    dropout: float = 0.1
+    attention_dropout: float = 0.1
+    activation_dropout: float = 0.0
+    layer_drop: float = 0.0  # chance that training skips a layer
+    gradient_decay: float = 1.0  # scales the gradient that leaves each layer at its input
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a stack that cannot be built."""
+        for name in ("num_layers", "width", "ffn_width", "num_heads", "max_distance"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1")
+        if self.width % self.num_heads:
+            raise ValueError(f"width {self.width} is not a multiple of num_heads {self.num_heads}")
+        if self.num_buckets < 4 or self.num_buckets % 2:
+            raise ValueError(f"num_buckets is {self.num_buckets}: give an even number of at least 4")
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"activation is {self.activation!r}: give one of {sorted(ACTIVATIONS)}")
+        self._check_combinations()
+        self._check_rates()
+
+    def _check_combinations(self) -> None:
+        """Raise ValueError for choices that exclude each other."""
+        exact = self.num_buckets // 4
+        if self.relative_position and self.max_distance <= exact:
+            raise ValueError(f"max_distance {self.max_distance} must exceed num_buckets // 4 = {exact}")
+        if self.gated and not self.relative_position:
+            raise ValueError("gated=True needs relative_position=True: there is no bias to gate")
+        if self.deep_norm and self.norm_first:
+            raise ValueError("deep_norm=True excludes norm_first=True: DeepNorm is a post-norm residual")
+
+    def _check_rates(self) -> None:
+        """Raise ValueError for a rate outside its range."""
+        for name in ("dropout", "attention_dropout", "activation_dropout", "layer_drop"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must lie in [0, 1)")
+        if not 0 < self.gradient_decay <= 1:
+            raise ValueError(f"gradient_decay is {self.gradient_decay}: it must lie in (0, 1]")
+
+    def stack(self, num_layers: int) -> "TransformerConfig":
+        """The same kind of layers, `num_layers` of them: how the heads are derived from their encoder."""
+        shared = {field.name: getattr(self, field.name) for field in fields(TransformerConfig)}
+        return TransformerConfig(
+            **(shared | {"num_layers": num_layers, "layer_drop": 0.0, "gradient_decay": 1.0})
+        )
+
+
+class _DecayGradient(torch.autograd.Function):
+    """The identity, whose gradient is scaled."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, values: Tensor, ratio: float) -> Tensor:
+        ctx.ratio = ratio  # type: ignore[attr-defined]
+        return values.view_as(values)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient * ctx.ratio, None  # type: ignore[attr-defined]
+
+
+def _decay_gradient(hidden: Tensor, ratio: float) -> Tensor:
+    """The same values; the gradient that passes is multiplied by `ratio`."""
+    return _DecayGradient.apply(hidden, ratio)  # type: ignore[no-untyped-call]
+
+
+class TransformerLayer(nn.Module):
+    """Attention, then two linear layers, each as LN(alpha x + f(x)), or as x + f(LN(x)) with norm_first."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        """Make one layer of the stack that `config` describes (DeepNorm's alpha depends on its depth)."""
+        super().__init__()
+        self.norm_first = config.norm_first
+        self.residual_scale = (2 * config.num_layers) ** 0.25 if config.deep_norm else 1.0
+        self.activation = ACTIVATIONS[config.activation]
+        self.dropout = config.dropout
+        self.activation_dropout = config.activation_dropout
+        self.attention = SelfAttention(
+            config.width, config.num_heads, dropout=config.attention_dropout, gated=config.gated
+        )
+        self.attention_norm = nn.LayerNorm(config.width)
+        self.fc1 = nn.Linear(config.width, config.ffn_width)
+        self.fc2 = nn.Linear(config.ffn_width, config.width)
+        self.ffn_norm = nn.LayerNorm(config.width)
+
+    def forward(self, hidden: Tensor, bias: Tensor | None = None, key_bias: Tensor | None = None) -> Tensor:
+        """(B, L, D) to (B, L, D); the biases as in `SelfAttention`."""
+        if self.norm_first:
+            hidden = hidden + self._drop(self.attention(self.attention_norm(hidden), bias, key_bias))
+            return hidden + self._drop(self._feed_forward(self.ffn_norm(hidden)))
+        attended = self._drop(self.attention(hidden, bias, key_bias))
+        hidden = self.attention_norm(torch.add(attended, hidden, alpha=self.residual_scale))
+        fed = self._drop(self._feed_forward(hidden))
+        return self.ffn_norm(torch.add(fed, hidden, alpha=self.residual_scale))
+
+    def _feed_forward(self, hidden: Tensor) -> Tensor:
+        inner = functional.dropout(self.activation(self.fc1(hidden)), self.activation_dropout, self.training)
+        return self.fc2(inner)  # (B, L, D)
+
+    def _drop(self, hidden: Tensor) -> Tensor:
+        return functional.dropout(hidden, self.dropout, self.training)
+
+
+class Transformer(nn.Module):
+    """Layers that share one table of relative position biases, computed once per forward."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        """Make the layers and the table."""
+        super().__init__()
+        self.config = config
+        self.relative_bias = (
+            nn.Embedding(config.num_buckets, config.num_heads) if config.relative_position else None
+        )
+        self.layers = nn.ModuleList(TransformerLayer(config) for _ in range(config.num_layers))
+
+    def forward(
+        self, hidden: Tensor, padding: Tensor | None, bias: Tensor | None, *, return_hidden: bool = False
+    ) -> tuple[Tensor, ...]:
+        """Run all layers.
+
+        Args:
+            hidden: (B, L, D).
+            padding: (B, L) bool, True where padded; nothing attends there. A wholly padded clip gives NaN.
+            bias: (1 or B, H, L, L) from `position_bias`, or None.
+            return_hidden: keep every layer's output.
+
+        Returns:
+            The last output (B, L, D) alone, or the input and every layer's output, last one last.
+        """
+        key_bias = None
+        if padding is not None:
+            key_bias = torch.zeros_like(padding, dtype=hidden.dtype).masked_fill_(padding, -math.inf)[
+                :, None, None
+            ]
+        states = [hidden]
+        for layer in self.layers:
+            if (
+                self.training
+                and self.config.layer_drop > 0
+                and float(torch.rand(())) < self.config.layer_drop
+            ):
+                continue
+            if self.config.gradient_decay != 1.0:
+                hidden = _decay_gradient(hidden, self.config.gradient_decay)
+            hidden = layer(hidden, bias, key_bias)  # (B, L, D)
+            if return_hidden:
+                states.append(hidden)
+        return tuple(states) if return_hidden else (hidden,)
+
+    def position_bias(self, length: int, positions: Tensor | None = None) -> Tensor | None:
+        """The additive bias of every query and key, by their distance.
+
+        Args:
+            length: patches of the whole clip.
+            positions: (B, V) int64 patch indices when only these are in the sequence; None for all.
+
+        Returns:
+            (1, H, L, L), or (B, H, V, V) for positions; None where the stack has no relative positions.
+        """
+        if self.relative_bias is None:
+            return None
+        config, table = self.config, self.relative_bias.weight
+        buckets = distance_buckets(length, config.num_buckets, config.max_distance, table.device)
+        by_distance = functional.embedding(buckets, table)  # (2 L - 1, H)
+        if positions is None:
+            # Row s of the unfolded view starts at distance s - (L - 1), that of query L - 1 - s to key 0.
+            return by_distance.t().unfold(1, length, 1).flip(1).unsqueeze(0)  # (1, H, L, L)
+        offsets = positions[:, None, :] - positions[:, :, None] + length - 1  # (B, V, V)
+        return functional.embedding(offsets, by_distance).permute(0, 3, 1, 2)  # (B, H, V, V)
+
+    @torch.no_grad()
+    def initialise(self, generator: torch.Generator) -> None:
+        """Set every parameter: DeepNorm's Xavier gains (value, output and feed-forward by (8 N)^(-1/4)).
+
+        Source: DeepNorm, arXiv:2203.00555, encoder-only; BEATs, arXiv:2212.09058, section 3.1.
+        """
+        gain = (8 * self.config.num_layers) ** -0.25 if self.config.deep_norm else 1.0
+        initialise_plain(self, generator)
+        for layer in self.layers:
+            assert isinstance(layer, TransformerLayer)
+            projections = layer.attention.qkv.weight.chunk(3)  # (D, D) each
+            scaled = (*projections, layer.attention.out.weight, layer.fc1.weight, layer.fc2.weight)
+            for weight, weight_gain in zip(scaled, (1.0, 1.0, gain, gain, gain, gain), strict=True):
+                nn.init.xavier_normal_(weight, weight_gain, generator)
+
+
+@torch.no_grad()
+def initialise_plain(module: nn.Module, generator: torch.Generator) -> None:
+    """BERT's start for every submodule that is a linear layer, a table or a norm; gates start at scale 1."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear | nn.Embedding):
+            part.weight.normal_(std=INIT_STD, generator=generator)
+        if isinstance(part, nn.LayerNorm):
+            part.weight.fill_(1.0)
+        if isinstance(part, nn.Linear | nn.LayerNorm):
+            part.bias.zero_()
+        if isinstance(part, SelfAttention) and part.gate_scale is not None:
+            part.gate_scale.fill_(1.0)

@@ -1,0 +1,195 @@
+"""A sweep as one HTML file that needs nothing else: front, pick and reasons, every trial, settings."""
+
+import csv
+import json
+import os
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+
+from sonar.figures import front_figure, parallel_figure, picked_id
+from sonar.search.journal import SweepState, TrialRecord
+from sonar.search.results import front_hypervolume, pick, ranked_trials
+
+__all__ = ["front_figure", "parallel_figure", "write_report"]
+
+# Nothing is loaded from anywhere; the page's own scripts and styles run, and nothing can be sent out.
+_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; "
+    "base-uri 'none'; form-action 'none'"
+)
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em }
+table { border-collapse: collapse; font-size: 13px; display: block; overflow-x: auto }
+th, td { padding: 3px 9px; border-bottom: 1px solid #ddd; text-align: left; white-space: nowrap }
+td.number { text-align: right; font-variant-numeric: tabular-nums }
+tr.pick { background: #e6f4ea } tr.failed { color: #999 }
+pre { background: #f6f6f6; padding: 1em; overflow-x: auto }
+"""
+# Plotly's own bar has a button that uploads the figure to its maker's cloud.
+_FIGURE_CONFIG = {"displaylogo": False, "responsive": True, "showSendToCloud": False, "plotlyServerURL": ""}
+_FIRST_METRICS = ("plasticity", "forgetting_rate", "forgetting_worst")
+
+
+def write_report(state: SweepState, folder: Path) -> Path:
+    """Write `report.html`, `front.html` and `front.csv`; each is whole or not there.
+
+    Args:
+        state: of a sweep, finished or not.
+        folder: made if need be.
+
+    Returns:
+        The path of `report.html`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    title = f"Sweep {state.settings.get('name', 'without a name')}"
+    _write_whole(
+        folder / "front.html", _page(f"{title}: front", [_embed(front_figure(state), "front", True)])
+    )
+    write_front_csv(state, folder / "front.csv")
+    sections = [
+        f"<h1>{escape(title)}</h1>",
+        _summary(state),
+        "<h2>Front</h2>",
+        _embed(front_figure(state), "front", True),
+        "<h2>Pick</h2>",
+        _pick_section(state),
+        _parallel_section(state),
+        "<h2>Trials</h2>",
+        _table(state),
+        "<h2>Settings</h2>",
+        f"<details><summary>as in the journal</summary><pre>{_pretty(state.settings)}</pre></details>",
+    ]
+    path = folder / "report.html"
+    _write_whole(path, _page(title, sections))
+    return path
+
+
+def write_front_csv(state: SweepState, path: Path) -> None:
+    """The told trials that no other dominates, by rising forgetting: id, name, kind, both axes, pick."""
+    chosen = picked_id(state)
+    front = [r for r in ranked_trials(state) if r.rank == 1]
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["trial_id", "name", "kind", "plasticity", "forgetting_rate", "pick", "checkpoint"])
+        for r in sorted(front, key=lambda r: (r.point.forgetting_rate, r.record.trial_id)):
+            record = r.record
+            is_pick = int(record.trial_id == chosen)
+            writer.writerow(
+                [record.trial_id, record.name, record.kind, *r.point[1:3], is_pick, record.checkpoint]
+            )
+    os.replace(temporary, path)
+
+
+def _page(title: str, sections: list[str]) -> str:
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        f"<title>{escape(title)}</title><style>{_STYLE}</style></head>\n<body>\n"
+        + "\n".join(sections)
+        + "\n</body></html>\n"
+    )
+
+
+def _embed(figure: go.Figure, name: str, with_library: bool) -> str:
+    return figure.to_html(
+        full_html=False,
+        include_plotlyjs=with_library,
+        div_id=f"figure-{name}",
+        default_height="480px",
+        config=_FIGURE_CONFIG,
+    )
+
+
+def _summary(state: SweepState) -> str:
+    records = state.trials.values()
+    counts = {
+        status: sum(record.status == status for record in records) for status in ("told", "failed", "pruned")
+    }
+    running = sum(not record.is_finished for record in records)
+    volume = front_hypervolume(state)
+    parts = [
+        f"domain {escape(str(state.settings.get('domain', 'not recorded')))}",
+        f"{counts['told']} trials finished, {counts['failed']} failed, {counts['pruned']} stopped early, "
+        f"{running} not finished",
+        "hypervolume not known before the anchors are done"
+        if volume is None
+        else f"hypervolume {volume:.2f} %²",
+        f"forgetting limit {state.settings.get('forgetting_limit', 'not recorded')} %",
+    ]
+    return f"<p>{' · '.join(parts)}</p>"
+
+
+def _pick_section(state: SweepState) -> str:
+    try:
+        record, chosen = pick(state)
+    except ValueError as error:
+        return f"<p>No pick: {escape(str(error))}.</p>"
+    lines = "".join(
+        f"<li>{escape(name)} = {escape(repr(value))}</li>" for name, value in record.params.items()
+    )
+    place = f"<p>Checkpoint: <code>{escape(record.checkpoint)}</code></p>" if record.checkpoint else ""
+    return f"<p><b>Rule: {escape(chosen.rule)}.</b> {escape(chosen.explanation)}</p><ul>{lines}</ul>{place}"
+
+
+def _parallel_section(state: SweepState) -> str:
+    figure = parallel_figure(state)
+    if figure is None:
+        return ""
+    return f"<h2>Parameters and results, a line for each trial</h2>{_embed(figure, 'parallel', False)}"
+
+
+def _table(state: SweepState) -> str:
+    ranks = {ranked.record.trial_id: ranked.rank for ranked in ranked_trials(state)}
+    params = list(dict.fromkeys(name for record in state.trials.values() for name in record.params))
+    found = dict.fromkeys(name for record in state.trials.values() for name in record.metrics)
+    metrics = [
+        *(name for name in _FIRST_METRICS if name in found),
+        *(n for n in found if n not in _FIRST_METRICS),
+    ]
+    columns = ["trial", "kind", "status", "rank", *params, *metrics, "reason"]
+    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
+    chosen = picked_id(state)
+    order = sorted(
+        state.trials.values(), key=lambda record: (ranks.get(record.trial_id, 10**9), record.trial_id)
+    )
+    rows = "\n".join(_row(record, ranks.get(record.trial_id), params, metrics, chosen) for record in order)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>\n{rows}\n</tbody></table>"
+
+
+def _row(
+    record: TrialRecord, rank: int | None, params: list[str], metrics: list[str], chosen: str | None
+) -> str:
+    look = "pick" if record.trial_id == chosen else record.status
+    cells = [
+        _cell(record.name),
+        _cell(record.kind),
+        _cell(record.status),
+        _cell(rank),
+        *(_cell(record.params.get(name)) for name in params),
+        *(_cell(record.metrics.get(name)) for name in metrics),
+        _cell(record.reason),
+    ]
+    return f'<tr class="{escape(look)}" data-trial="{escape(record.trial_id)}">{"".join(cells)}</tr>'
+
+
+def _cell(value: Any) -> str:
+    """A table cell; a number is shown short and kept exact in `data-value`."""
+    if value is None:
+        return "<td></td>"
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f'<td class="number" data-value="{value!r}">{value:.4g}</td>'
+    return f"<td>{escape(str(value))}</td>"
+
+
+def _pretty(settings: dict[str, Any]) -> str:
+    return escape(json.dumps(settings, indent=2, ensure_ascii=False))
+
+
+def _write_whole(path: Path, text: str) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)

@@ -1,0 +1,1 @@
+"""Searching the space of trials: what to try, what happened, which result to take."""

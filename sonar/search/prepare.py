@@ -1,0 +1,236 @@
+"""What no trial changes, computed once per sweep and shared by path: shards, base, base scores, embeddings.
+
+Everything lies under `STORAGE/cache` in folders named by the hash of what they were made from, so a second sweep
+over the same audio and base starts at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from sonar.checkpoint import Checkpoint, load_checkpoint, load_state, save_checkpoint, save_state
+from sonar.checkpoint_files import sha256_of
+from sonar.config import config_hash, to_dict
+from sonar.data.corpora import ScanResult, load_corpus
+from sonar.data.manifest import Clip, manifest_hash
+from sonar.data.shards import write_shards
+from sonar.data.splits import check_labelled_splits
+from sonar.data.stream import ClipStore
+from sonar.data.synth import write_synth_corpus
+from sonar.evaluate.probe import ProbeScore, embed_clips
+from sonar.evaluate.run import Evaluation, evaluate_encoder, find_tasks
+from sonar.experiment import BaseConfig, TrialConfig
+from sonar.train.loop import StepReport
+from sonar.train.pretrain import pretrain
+from sonar.train.stages import Hooks, Worker
+
+Say = Callable[[str], None]
+
+
+class Sources(NamedTuple):
+    """Where the audio of a sweep comes from.
+
+    Attributes:
+        domain: name of the new domain.
+        data: folder or manifest of the new domain; None: the embedded corpus of that domain.
+        prior: folders or manifests of prior corpora; empty: the embedded prior corpus.
+    """
+
+    domain: str
+    data: str | None = None
+    prior: tuple[str, ...] = ()
+
+
+class Prepared(NamedTuple):
+    """Paths of what the trials of a sweep share; strings, so that they travel to any worker."""
+
+    new_shards: str
+    prior_shards: str
+    base: str
+    baseline: str
+    embeddings: str
+
+
+class Embeddings(NamedTuple):
+    """Clip embeddings of the old tokenizer (rows of the stores named by the index arrays)."""
+
+    new_index: np.ndarray
+    new: np.ndarray
+    prior_index: np.ndarray
+    prior: np.ndarray
+
+
+def prepare(config: TrialConfig, sources: Sources, storage: Path, say: Say) -> Prepared:
+    """Scan, shard, build or load the base, score it, embed: whatever is not in the cache yet.
+
+    Args:
+        config: the sweep's base configuration.
+        sources: where the audio is.
+        storage: the sweep storage; `cache` below it is filled.
+        say: hears one line per thing done.
+
+    Raises:
+        FileNotFoundError: a corpus or checkpoint is not there.
+        ValueError: a corpus is empty, a class lacks a clip in a split, or a file is not what it should be.
+    """
+    cache = storage / "cache"
+    new_clips, prior_clips = _separate(*_load_sources(sources, cache, say), say)
+    new_shards = _shard(new_clips, cache, say)
+    prior_shards = _shard(prior_clips, cache, say)
+    new, prior = ClipStore(new_shards), ClipStore(prior_shards)
+    base_folder = _base(config.base, prior, cache, manifest_hash(prior_clips), say)
+    key = config_hash(
+        {"base": base_folder.name, "shards": [new_shards.name, prior_shards.name], "probe": to_dict(config.probe),
+         "clip_seconds": config.training.clip_seconds}
+    )  # fmt: skip
+    baseline = cache / f"baseline-{key}.json"
+    embeddings = cache / f"embeddings-{key}.npz"
+    if not (baseline.exists() and embeddings.exists()):
+        base = load_checkpoint(base_folder)
+        say("scoring the base model and embedding the corpora")
+        evaluation = evaluate_encoder(base.encoder, find_tasks(new, prior), config.probe)
+        _write_embeddings(embeddings, _embed(base, new, prior, config.training.clip_seconds))
+        baseline.write_text(json.dumps(evaluation._asdict(), indent=1, default=lambda score: score._asdict()))
+    paths = (new_shards, prior_shards, base_folder, baseline, embeddings)
+    return Prepared(*(str(path.resolve()) for path in paths))
+
+
+def prepare_base(config: BaseConfig, prior_paths: tuple[str, ...], storage: Path, say: Say) -> Path:
+    """Only the base of `prepare`: pre-trained on the prior corpora, or imported; returns its folder."""
+    cache = storage / "cache"
+    clips = _load_prior(prior_paths, cache, say)
+    store = ClipStore(_shard(clips, cache, say))
+    return _base(config, store, cache, manifest_hash(clips), say)
+
+
+def read_baseline(path: str) -> Evaluation:
+    """The base model's scores, as `prepare` wrote them."""
+    roles = json.loads(Path(path).read_text())
+    return Evaluation(
+        **{role: {task: ProbeScore(*score) for task, score in tasks.items()} for role, tasks in roles.items()}
+    )
+
+
+def read_embeddings(path: str) -> Embeddings:
+    """The clip embeddings that task-relevant sampling draws from."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return Embeddings(**{name: arrays[name] for name in Embeddings._fields})
+
+
+def _load_sources(sources: Sources, cache: Path, say: Say) -> tuple[list[Clip], list[Clip]]:
+    data = sources.data or _synthetic(sources.domain, cache)
+    return _load(data, sources.domain, say), _load_prior(sources.prior, cache, say)
+
+
+def _load_prior(paths: tuple[str, ...], cache: Path, say: Say) -> list[Clip]:
+    paths = paths or (_synthetic("prior", cache),)
+    return [clip for path in paths for clip in _load(path, "prior", say)]
+
+
+def _synthetic(name: str, cache: Path) -> str:
+    folder = cache / f"synth-{name}"
+    return str(folder if folder.exists() else write_synth_corpus(name, folder))
+
+
+def _load(path: str, domain: str, say: Say) -> list[Clip]:
+    scan: ScanResult = load_corpus(path, domain=domain)
+    hours = sum(clip.duration_s for clip in scan.clips) / 3600
+    say(f"{domain}: {path}: {len(scan.clips)} clips, {hours:.2f} h, {len(scan.quarantine)} quarantined")
+    for bad in scan.quarantine:
+        say(f"  quarantined {bad.path}: {bad.reason}")
+    check_labelled_splits(scan.clips)
+    return list(scan.clips)
+
+
+def _separate(new: list[Clip], prior: list[Clip], say: Say) -> tuple[list[Clip], list[Clip]]:
+    """Take audio that some evaluation split holds out of every training split."""
+    held_out = {clip.sha256 for clip in (*new, *prior) if clip.split != "train"}
+    kept = [[c for c in clips if c.split != "train" or c.sha256 not in held_out] for clips in (new, prior)]
+    dropped = len(new) + len(prior) - len(kept[0]) - len(kept[1])
+    if dropped:
+        say(f"{dropped} training clips left out: their audio is in an evaluation split")
+    return kept[0], kept[1]
+
+
+def _shard(clips: Sequence[Clip], cache: Path, say: Say) -> Path:
+    folder = cache / f"shards-{manifest_hash(clips)}"
+    summary = write_shards(clips, folder)
+    for bad in summary.quarantine:
+        say(f"  quarantined {bad.path}: {bad.reason}")
+    return folder
+
+
+def _base(config: BaseConfig, prior: ClipStore, cache: Path, prior_hash: str, say: Say) -> Path:
+    """Folder of the base in our format: imported, or pre-trained on the prior corpora."""
+    if config.checkpoint is not None:
+        files = [Path(path) for path in (config.checkpoint, config.tokenizer) if path is not None]
+        folder = cache / f"base-{_content_hash(files)}"
+        if folder.exists():
+            return folder
+        base = load_checkpoint(config.checkpoint, config.tokenizer)
+    else:
+        folder = cache / f"base-{config_hash({'config': to_dict(config.pretrain), 'prior': prior_hash})}"
+        if folder.exists():
+            return folder
+        base = _pretrain(config, prior, folder, say)
+    save_checkpoint(base, folder)
+    return folder
+
+
+def _content_hash(paths: Sequence[Path]) -> str:
+    """12 hex digits of the content of checkpoint files or folders (whose SHA256SUMS names all of theirs)."""
+    for path in paths:
+        if not path.exists():
+            raise FileNotFoundError(f"no checkpoint at {path}")
+    files = [path / "SHA256SUMS" if path.is_dir() else path for path in paths]
+    return config_hash({"files": [sha256_of(file) for file in files]})
+
+
+def _pretrain(config: BaseConfig, prior: ClipStore, folder: Path, say: Say) -> Checkpoint:
+    say("no base given: pre-training a small one on the prior corpora (once; it is kept)")
+    state_path = folder.with_suffix(".state")
+
+    def report(step: StepReport) -> None:
+        if step.step % 25 == 0 or step.step == step.num_steps:
+            terms = " ".join(f"{name} {value:.3f}" for name, value in step.metrics.items() if name in _SHOWN)
+            say(f"  base/{step.stage} {step.step}/{step.num_steps} {terms}")
+
+    hooks = Hooks(
+        report=report,
+        save=lambda state: save_state(state, state_path),
+        state=load_state(state_path) if state_path.exists() else None,
+    )
+    base = pretrain(prior, prior.index(split="train"), config.pretrain, hooks, Worker())
+    state_path.unlink(missing_ok=True)
+    return dataclasses.replace(base, provenance={"pretrain": to_dict(config.pretrain)})
+
+
+_SHOWN = ("masked_prediction", "masked_accuracy", "alignment", "step_seconds")
+
+
+def _embed(base: Checkpoint, new: ClipStore, prior: ClipStore, clip_seconds: float) -> Embeddings:
+    if base.tokenizer is None:
+        raise ValueError(
+            "this base has no tokenizer; name the tokenizer of the same BEATs iteration (--tokenizer)"
+        )
+    encoder = base.tokenizer.encoder
+    new_index, prior_index = new.index(split="train"), prior.index(split="train")
+    return Embeddings(
+        new_index,
+        embed_clips(encoder, new, new_index, clip_seconds),
+        prior_index,
+        embed_clips(encoder, prior, prior_index, clip_seconds),
+    )
+
+
+def _write_embeddings(path: Path, embeddings: Embeddings) -> None:
+    partial = path.with_suffix(".partial.npz")
+    np.savez(partial, **embeddings._asdict())
+    shutil.move(partial, path)

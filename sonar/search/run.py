@@ -1,0 +1,131 @@
+"""One sweep from audio to front: prepare, search on Ray Tune, publish; resumable from its journal."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import ray
+
+from sonar.config import ConfigError, to_dict
+from sonar.search.journal import Journal, SweepState, read_journal, replay
+from sonar.search.prepare import Say, Sources, prepare
+from sonar.search.progress import ProgressLine
+from sonar.search.searcher import TrialSource
+from sonar.search.space import Sweep, describe_space
+from sonar.search.tuner import plan_slots, tune_trials
+
+JOURNAL_FILE = "journal.jsonl"
+PUBLISH_INTERVAL_S = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How and where a sweep runs.
+
+    Attributes:
+        sources: where the audio is.
+        storage: folder that every node sees; the sweep lies in `storage/NAME`, shared work in `storage/cache`.
+        ray: "auto" joins a running cluster or starts one; "local" starts one; else an address.
+        max_concurrent: trials at a time; None: as many as fit.
+        seed: of the sampler.
+        resume: continue a sweep that this storage holds.
+    """
+
+    sources: Sources
+    storage: Path = Path("runs")
+    ray: str = "auto"
+    max_concurrent: int | None = None
+    seed: int = 0
+    resume: bool = False
+
+
+def run_sweep(sweep: Sweep, options: RunOptions, say: Say, publish: Callable[[SweepState], None]) -> SweepState:
+    """Run or resume a sweep to its end.
+
+    Args:
+        sweep: what is searched.
+        options: how and where.
+        say: hears lines of progress.
+        publish: called with the state after changes, at most every few seconds; must return soon.
+
+    Returns:
+        The state of the finished sweep.
+
+    Raises:
+        ConfigError: the storage holds a sweep of this name that is not to be resumed, or was made otherwise.
+        ValueError, FileNotFoundError: from `prepare`, or no trial fits the cluster.
+    """
+    folder = options.storage / sweep.name
+    with Journal(folder / JOURNAL_FILE) as journal:
+        _begin(journal, sweep, options, folder)
+        with ray_session(options.ray):
+            slots = plan_slots(sweep.base.training.num_workers, ray.cluster_resources(), options.max_concurrent)
+            prepared = prepare(sweep.base, options.sources, options.storage, say)
+            progress = ProgressLine(sweep.num_trials + len(sweep.anchors), say)
+            published = 0.0
+
+            def on_event() -> None:
+                nonlocal published
+                progress.update(journal.state)
+                if time.monotonic() - published >= PUBLISH_INTERVAL_S:
+                    publish(journal.state)
+                    published = time.monotonic()
+
+            tune_trials(TrialSource(sweep, journal, options.seed), journal, prepared, folder, slots, on_event)
+            publish(journal.state)
+        return journal.state
+
+
+def read_sweep(folder: Path) -> SweepState:
+    """The state of a sweep from its folder, running or finished.
+
+    Raises:
+        FileNotFoundError: the folder holds no sweep.
+    """
+    path = folder / JOURNAL_FILE
+    if not path.exists():
+        raise FileNotFoundError(f"{folder} holds no sweep (no {JOURNAL_FILE}); name the folder of one, as in runs/bio")
+    return replay(read_journal(path))
+
+
+@contextmanager
+def ray_session(address: str) -> Iterator[None]:
+    """Join or start Ray as `RunOptions.ray` says, quietly; a Ray that was started here ends with it."""
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "180")
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    ray.init(address=None if address == "auto" else address, log_to_driver=False, logging_level="ERROR")
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _begin(journal: Journal, sweep: Sweep, options: RunOptions, folder: Path) -> None:
+    settings = {
+        "name": sweep.name,
+        "domain": sweep.domain,
+        "config": to_dict(sweep.base),
+        "space": describe_space(sweep.space),
+        "objectives": dict(sweep.objectives),
+        "forgetting_limit": sweep.forgetting_limit,
+        "num_trials": sweep.num_trials,
+        "seed": options.seed,
+        "provenance": {"sources": options.sources._asdict() | {"prior": list(options.sources.prior)}},
+    }
+    known = journal.state.settings
+    if not known:
+        journal.append("sweep_created", **settings)
+        return
+    if not options.resume:
+        raise ConfigError(f"{folder} already holds a sweep; give --resume to continue it, or another --name")
+    same = json.loads(json.dumps(settings))  # as the journal gives it back
+    changed = [key for key in same if key != "num_trials" and known[key] != same[key]]
+    if changed:
+        raise ConfigError(f"{folder} was made with another {', '.join(changed)}; resume it as it was, or use another --name")

@@ -1,0 +1,137 @@
+"""One trial: configuration in, adapted encoder and its two objectives out; resumable."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from ray.train import UserCallback
+
+from sonar.checkpoint import Checkpoint, load_checkpoint, load_state, save_checkpoint, save_state
+from sonar.config import to_dict
+from sonar.data.sampling import draw_mixture
+from sonar.data.stream import ClipStore
+from sonar.evaluate.run import Evaluation, compare, evaluate_encoder, find_tasks
+from sonar.experiment import TrialConfig
+from sonar.search.prepare import Prepared, read_baseline, read_embeddings
+from sonar.train.adapt import Mixture, adapt
+from sonar.train.launch import launch_adapt
+from sonar.train.loop import StepReport
+from sonar.train.stages import Hooks, Worker
+
+
+class TrialResult(NamedTuple):
+    """What a trial is told with.
+
+    Attributes:
+        metrics: plasticity, forgetting_rate, forgetting_worst (percent), probes, last losses, codebook health, cost.
+        checkpoint: folder of the adapted model.
+    """
+
+    metrics: dict[str, float]
+    checkpoint: str
+
+
+def run_trial(
+    config: TrialConfig,
+    prepared: Prepared,
+    folder: Path,
+    report: Callable[[StepReport], None],
+    train_callbacks: Sequence[UserCallback] = (),
+) -> TrialResult:
+    """Adapt the base and judge the result.
+
+    Args:
+        config: the whole of the trial.
+        prepared: what all trials share.
+        folder: of this trial; holds the state to resume from, then `checkpoint/` and `result.json`. A folder with a
+            result is not run again.
+        report: called after every step.
+
+    Raises:
+        NonFiniteLossError: training diverged.
+        ValueError: the mixture asked for cannot be drawn, or a probe cannot be scored.
+    """
+    result_path = folder / "result.json"
+    if result_path.exists():
+        return TrialResult(**json.loads(result_path.read_text()))
+    folder.mkdir(parents=True, exist_ok=True)
+    began, last = time.perf_counter(), dict[str, float]()
+
+    def keep_last(step: StepReport) -> None:
+        last.update({f"{step.stage}/{name}": value for name, value in step.metrics.items()})
+        report(step)
+
+    adapted = _adapt(config, prepared, folder, keep_last, train_callbacks)
+    trained_s = time.perf_counter() - began
+    evaluation = evaluate_encoder(
+        adapted.encoder,
+        find_tasks(ClipStore(prepared.new_shards), ClipStore(prepared.prior_shards)),
+        config.probe,
+    )
+    metrics = {
+        **compare(read_baseline(prepared.baseline), evaluation)._asdict(),
+        **_probe_metrics(evaluation),
+        **last,
+        "train_seconds": trained_s,
+        "trial_seconds": time.perf_counter() - began,
+    }
+    checkpoint = folder / "checkpoint"
+    shutil.rmtree(checkpoint, ignore_errors=True)  # of a driver that died before it wrote the result
+    save_checkpoint(replace(adapted, provenance=adapted.provenance | {"trial": to_dict(config)}), checkpoint)
+    result = TrialResult(metrics, str(checkpoint))
+    partial = result_path.with_suffix(".partial")
+    partial.write_text(json.dumps(result._asdict(), indent=1))
+    partial.rename(result_path)
+    (folder / "state.pt").unlink(missing_ok=True)
+    return result
+
+
+def read_mixture(config: TrialConfig, prepared: Prepared) -> Mixture:
+    """Draw the mixture of new and prior clips of a trial (TRSS, docs/method.md step 1)."""
+    embeddings = read_embeddings(prepared.embeddings)
+    drawn = draw_mixture(embeddings.new, embeddings.prior, config.sampling)
+    return Mixture(
+        new=ClipStore(prepared.new_shards),
+        new_index=embeddings.new_index[drawn.new_index],
+        prior=ClipStore(prepared.prior_shards),
+        prior_index=embeddings.prior_index[drawn.prior_index],
+        pool_index=embeddings.prior_index,
+    )
+
+
+def _adapt(
+    config: TrialConfig,
+    prepared: Prepared,
+    folder: Path,
+    report: Callable[[StepReport], None],
+    train_callbacks: Sequence[UserCallback],
+) -> Checkpoint:
+    mixture = read_mixture(config, prepared)
+    if config.training.num_workers > 1:
+        return launch_adapt(prepared.base, mixture, config.adapt_config(), folder, train_callbacks)
+    state_path = folder / "state.pt"
+    hooks = Hooks(
+        report=report,
+        save=lambda state: save_state(state, state_path),
+        state=load_state(state_path) if state_path.exists() else None,
+        save_every=config.training.checkpoint_every,
+    )
+    base = load_checkpoint(prepared.base)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return adapt(base, mixture, config.adapt_config(), hooks, Worker(device=device))
+
+
+def _probe_metrics(evaluation: Evaluation) -> dict[str, float]:
+    return {
+        f"probe/{role}/{task}/{name}": value
+        for role, scores in evaluation._asdict().items()
+        for task, score in scores.items()
+        for name, value in (("macro_f1", score.macro_f1), ("accuracy", score.accuracy))
+    }

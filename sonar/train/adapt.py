@@ -1,0 +1,243 @@
+"""One adaptation: head warm-up, tokenizer, predictor re-warm, model. The configuration alone makes it SONAR or DCPT."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass, replace
+from typing import NamedTuple, cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from sonar.checkpoint import Checkpoint
+from sonar.data.stream import ClipStore, MixedStream, Source, StreamConfig, batch_clips
+from sonar.model.codebook import CodebookConfig
+from sonar.model.encoder import BeatsEncoder
+from sonar.model.predictor import LabelPredictor, PredictorConfig
+from sonar.model.tokenizer import Tokenizer
+from sonar.train.loop import Precision, Stage
+from sonar.train.objective import (
+    DistillConfig,
+    HeadObjective,
+    ModelObjective,
+    TokenizerObjective,
+    freeze,
+    prepare_inputs,
+)
+from sonar.train.optim import OptimConfig
+from sonar.train.stages import Hooks, Plan, Worker, run_plan
+
+HISTOGRAM_CLIPS = 512  # prior clips that the starting usage of the codebook is counted on
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How long and on what each stage trains.
+
+    Attributes:
+        batch_size: clips per optimiser step over all workers (inferred: 32).
+        clip_seconds: length of a training crop in seconds (inferred: 10).
+        epochs: passes over the mixture in each of the tokenizer and the model stage (paper: 10).
+        tokenizer_steps: optimiser steps of the tokenizer stage; None: from `epochs`; 0: stage left out.
+        model_steps: the same for the model stage.
+        head_steps: steps of the head warm-up on prior audio; 0: none (inferred: 200).
+        predictor_steps: steps of the predictor re-warm after the tokenizer stage (inferred: 100).
+        reset_heads: start from random heads even if the checkpoint holds trained ones.
+        num_workers: processes that train together.
+        precision: fp32, or bf16 autocast with the codebook in fp32.
+        checkpoint_every: steps between two saved states.
+        seed: of every draw of a run.
+    """
+
+    batch_size: int = 32
+    clip_seconds: float = 10.0
+    epochs: float = 10.0
+    tokenizer_steps: int | None = None
+    model_steps: int | None = None
+    head_steps: int = 200
+    predictor_steps: int = 100
+    reset_heads: bool = False
+    num_workers: int = 1
+    precision: Precision = "fp32"
+    checkpoint_every: int = 200
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that cannot train."""
+        for name in ("batch_size", "num_workers", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be >= 1")
+        if self.batch_size % self.num_workers:
+            raise ValueError(f"batch_size {self.batch_size} does not divide by num_workers {self.num_workers}")
+        for name in ("head_steps", "predictor_steps", "epochs", "tokenizer_steps", "model_steps"):
+            if (getattr(self, name) or 0) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be >= 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptConfig:
+    """The part of a trial's configuration that training reads; see the owners of its fields."""
+
+    distill: DistillConfig
+    codebook: CodebookConfig
+    optim: OptimConfig
+    training: TrainingConfig
+    replay_ratio: float
+
+
+class Mixture(NamedTuple):
+    """The audio of one adaptation: stores, and rows of them.
+
+    Attributes:
+        new: store of the new domain.
+        new_index: (N,) rows drawn for training.
+        prior: store of the prior corpora.
+        prior_index: (M,) rows drawn as replay.
+        pool_index: (P,) all prior training rows: the head warm-up and the starting usage are uniform over them.
+    """
+
+    new: ClipStore
+    new_index: np.ndarray
+    prior: ClipStore
+    prior_index: np.ndarray
+    pool_index: np.ndarray
+
+
+def adapt(base: Checkpoint, mixture: Mixture, config: AdaptConfig, hooks: Hooks, worker: Worker) -> Checkpoint:
+    """One SONAR run, or a baseline.
+
+    Args:
+        base: encoder and tokenizer to adapt; not changed.
+        mixture: the audio.
+        config: weights, codebook rule, optimiser, steps.
+        hooks: report, save, and the state to resume from.
+        worker: rank, number of workers and device of this process.
+
+    Returns:
+        The adapted encoder, tokenizer and heads, on the worker's device.
+
+    Raises:
+        ValueError: the base has no tokenizer.
+        NonFiniteLossError: a loss became NaN or infinite.
+    """
+    adaptation = _Adaptation(base, mixture, config, worker)
+    run_plan(adaptation.plan(), hooks)
+    return Checkpoint(
+        encoder=adaptation.encoder,
+        tokenizer=adaptation.tokenizer,
+        predictor=adaptation.predictor,
+        provenance=base.provenance,
+    )
+
+
+class _Adaptation:
+    """The modules of one adaptation and the stages over them."""
+
+    def __init__(self, base: Checkpoint, mixture: Mixture, config: AdaptConfig, worker: Worker) -> None:
+        if base.tokenizer is None:
+            raise ValueError("this base has no tokenizer; name the tokenizer of the same BEATs iteration (--tokenizer)")
+        self.mixture, self.config, self.worker = mixture, config, worker
+        self.old_encoder = cast(BeatsEncoder, self._teacher(base.encoder))
+        self.old_tokenizer = cast(Tokenizer, self._teacher(base.tokenizer))
+        self.encoder = copy.deepcopy(base.encoder).to(worker.device)
+        self.tokenizer = copy.deepcopy(base.tokenizer).to(worker.device)
+        self.predictor, self.has_cold_heads = self._heads(base)
+
+    def _teacher(self, module: nn.Module) -> nn.Module:
+        return freeze(copy.deepcopy(module).to(self.worker.device))
+
+    def _heads(self, base: Checkpoint) -> tuple[LabelPredictor, bool]:
+        """The label predictor, and whether it or the estimator is new (the estimator is then replaced too)."""
+        predictor = base.predictor
+        if predictor is not None and self.tokenizer.estimator is not None and not self.config.training.reset_heads:
+            return copy.deepcopy(predictor).to(self.worker.device), False
+        generator = torch.Generator().manual_seed(self.config.training.seed)
+        self.tokenizer.new_estimator(generator)
+        self.tokenizer.to(self.worker.device)
+        stack = self.encoder.config.stack(self.tokenizer.config.estimator_layers)
+        shape = PredictorConfig(transformer=stack, num_codes=self.tokenizer.config.num_codes)
+        return LabelPredictor(shape).initialise(generator).to(self.worker.device), True
+
+    def plan(self) -> Plan:
+        models = {"encoder": self.encoder, "tokenizer": self.tokenizer, "predictor": self.predictor}
+        return Plan(
+            models=models,
+            stages=(self.heads_stage, self.tokenizer_stage, self.predictor_stage, self.model_stage),
+        )
+
+    def heads_stage(self) -> Stage | None:
+        if not self.has_cold_heads:
+            return None
+        objective = HeadObjective(self.tokenizer, self.encoder, self.predictor, self.config.distill)
+        trained = (cast(nn.Module, self.tokenizer.estimator), self.predictor)
+        return self._stage("heads", objective, trained, self.config.training.head_steps)
+
+    def tokenizer_stage(self) -> Stage:
+        objective = TokenizerObjective(
+            self.tokenizer, self.old_encoder, self.old_tokenizer, self.config.distill, self.config.codebook
+        )
+        stage = self._stage("tokenizer", objective, (self.tokenizer,), self.num_steps("tokenizer_steps"))
+        return replace(stage, prepare=self._start_usage)
+
+    def predictor_stage(self) -> Stage | None:
+        if self.num_steps("tokenizer_steps") == 0:
+            return None
+        objective = ModelObjective(self.encoder, self.predictor, self.tokenizer, None, self.config.distill)
+        return self._stage("predictor", objective, (self.predictor,), self.config.training.predictor_steps)
+
+    def model_stage(self) -> Stage:
+        objective = ModelObjective(
+            self.encoder, self.predictor, self.tokenizer, self.old_encoder, self.config.distill
+        )
+        return self._stage("model", objective, (self.encoder, self.predictor), self.num_steps("model_steps"))
+
+    def num_steps(self, key: str) -> int:
+        """Steps of a stage: as configured, or from the epochs."""
+        steps = getattr(self.config.training, key)
+        return steps if steps is not None else math.ceil(self.config.training.epochs * self._mixed().steps_per_epoch)
+
+    def _stage(self, name: str, objective: nn.Module, trained: tuple[nn.Module, ...], steps: int) -> Stage:
+        warm = name in ("heads", "predictor")
+        optim = self.config.optim
+        return Stage(
+            name=name,
+            objective=objective,
+            trained=trained,
+            stream=self._rehearsal() if name == "heads" else self._mixed(),
+            num_steps=steps,
+            optim=replace(optim, lr=optim.head_lr, final_lr=min(optim.final_lr, optim.head_lr)) if warm else optim,
+            seed=self.config.training.seed,
+            rank=self.worker.rank,
+            precision=self.config.training.precision,
+        )
+
+    def _mixed(self) -> MixedStream:
+        return self._stream(self.mixture.new_index, self.mixture.prior_index, self.config.replay_ratio)
+
+    def _rehearsal(self) -> MixedStream:
+        return self._stream(self.mixture.new_index[:0], self.mixture.pool_index, 1.0)
+
+    def _stream(self, new_index: np.ndarray, prior_index: np.ndarray, replay_ratio: float) -> MixedStream:
+        training = self.config.training
+        stream = StreamConfig(
+            batch_size=training.batch_size // self.worker.world_size,
+            clip_seconds=training.clip_seconds,
+            replay_ratio=replay_ratio,
+            seed=training.seed,
+        )
+        mixture, (rank, world_size, _) = self.mixture, self.worker
+        new, prior = Source(mixture.new, new_index), Source(mixture.prior, prior_index)
+        return MixedStream(new, prior, stream, rank=rank, world_size=world_size)
+
+    def _start_usage(self) -> None:
+        """Usage starts at the prior histogram, not at 0, so that step 1 overwrites no healthy code (inferred)."""
+        pool = self.mixture.pool_index
+        rows = pool[np.linspace(0, len(pool) - 1, min(HISTOGRAM_CLIPS, len(pool))).astype(np.int64)]
+        codes = []
+        with torch.no_grad():
+            for batch in batch_clips(self.mixture.prior, rows, self.config.training.clip_seconds):
+                mel, padding = prepare_inputs(batch.to(self.worker.device), self.tokenizer.encoder.config.fbank)
+                codes.append(self.tokenizer.codes(mel, padding)[~padding])
+        self.tokenizer.codebook.set_usage(torch.cat(codes))

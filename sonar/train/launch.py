@@ -1,0 +1,102 @@
+"""The same adaptation under Ray Train, for several workers. The only training file that imports Ray."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ray.train
+import ray.train.torch
+import torch
+from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, UserCallback
+from ray.train.torch import TorchTrainer
+
+from sonar.checkpoint import Checkpoint, load_checkpoint, load_state, save_checkpoint, save_state
+from sonar.data.stream import ClipStore
+from sonar.train.adapt import AdaptConfig, Mixture, adapt
+from sonar.train.loop import StepReport
+from sonar.train.stages import Hooks, Worker
+
+ADAPTED_FOLDER = "adapted"
+STATE_FILE = "state.pt"
+MAX_FAILURES = 2  # restarts of the worker group before a trial counts as failed
+
+
+def launch_adapt(
+    base: str, mixture: Mixture, config: AdaptConfig, folder: Path, callbacks: Sequence[UserCallback] = ()
+) -> Checkpoint:
+    """Adapt with `config.training.num_workers` data-parallel workers in a Ray Train `TorchTrainer`.
+
+    A worker that dies is restarted, with all others, from the last saved state; calling again with the same `folder`
+    resumes in the same way.
+
+    Args:
+        base: folder of the base checkpoint, readable by every worker.
+        mixture: stores and rows; every worker opens the stores anew.
+        config: what to train.
+        folder: of the trial, on storage that every node sees.
+        callbacks: hear the metrics that rank 0 reports.
+
+    Returns:
+        The adapted checkpoint, as rank 0 saved it.
+
+    Raises:
+        ray.train.TrainingFailedError: the workers failed more often than `MAX_FAILURES`.
+    """
+    trainer = TorchTrainer(
+        _worker_loop,
+        train_loop_config={
+            "base": base,
+            "stores": (str(mixture.new.folder), str(mixture.prior.folder)),
+            "index": (mixture.new_index, mixture.prior_index, mixture.pool_index),
+            "config": config,
+            "adapted": str(folder / ADAPTED_FOLDER),
+        },
+        scaling_config=ScalingConfig(num_workers=config.training.num_workers, use_gpu=torch.cuda.is_available()),
+        run_config=RunConfig(
+            name="train",
+            storage_path=str(folder.resolve()),
+            failure_config=FailureConfig(max_failures=MAX_FAILURES),
+            checkpoint_config=CheckpointConfig(num_to_keep=1),
+            callbacks=list(callbacks),
+        ),
+    )
+    trainer.fit()
+    return load_checkpoint(folder / ADAPTED_FOLDER)
+
+
+def _worker_loop(job: dict[str, Any]) -> None:
+    """What every worker runs: rank 0 saves states and the result, all of them meet at each report."""
+    context = ray.train.get_context()
+    worker = Worker(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
+    new, prior = (ClipStore(Path(folder)) for folder in job["stores"])
+    new_index, prior_index, pool_index = job["index"]
+    last: dict[str, float] = {}
+
+    def report(step: StepReport) -> None:
+        last.update({f"{step.stage}/{name}": value for name, value in step.metrics.items()}, step=step.step)
+
+    def save(state: dict[str, Any]) -> None:
+        with tempfile.TemporaryDirectory() as temporary:
+            checkpoint = None
+            if worker.rank == 0:
+                save_state(state, Path(temporary) / STATE_FILE)
+                checkpoint = ray.train.Checkpoint.from_directory(temporary)
+            ray.train.report(dict(last), checkpoint=checkpoint)
+
+    config: AdaptConfig = job["config"]
+    hooks = Hooks(report=report, save=save, state=_last_state(), save_every=config.training.checkpoint_every)
+    mixture = Mixture(new, new_index, prior, prior_index, pool_index)
+    adapted = adapt(load_checkpoint(job["base"]), mixture, config, hooks, worker)
+    if worker.rank == 0:
+        save_checkpoint(adapted, Path(job["adapted"]))
+
+
+def _last_state() -> dict[str, Any] | None:
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is None:
+        return None
+    with checkpoint.as_directory() as folder:
+        return load_state(Path(folder) / STATE_FILE)
