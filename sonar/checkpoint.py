@@ -76,9 +76,7 @@ def load_checkpoint(path: str | Path, tokenizer_path: str | Path | None = None) 
         checkpoint = _load_folder(path)
     else:
         public = microsoft.read_encoder(path)
-        checkpoint = Checkpoint(
-            encoder=public.encoder, classifier=public.classifier, provenance=public.provenance
-        )
+        checkpoint = Checkpoint(encoder=public.encoder, classifier=public.classifier, provenance=public.provenance)
     if tokenizer_path is not None:
         checkpoint.tokenizer = load_tokenizer(tokenizer_path)
     return checkpoint
@@ -112,8 +110,7 @@ def save_checkpoint(checkpoint: Checkpoint, folder: str | Path) -> None:
         "num_classes": None if classifier is None else classifier.out_features,
     }
     texts = {
-        name: json.dumps(value, indent=2)
-        for name, value in ((CONFIG, config), (PROVENANCE, checkpoint.provenance))
+        name: json.dumps(value, indent=2) for name, value in ((CONFIG, config), (PROVENANCE, checkpoint.provenance))
     }
     tokens = _state_of(tokenizer)
     heads = {key: tokens.pop(key) for key in list(tokens) if key.startswith(ESTIMATOR)}
@@ -164,9 +161,7 @@ def _load_folder(folder: Path) -> Checkpoint:
             raise CheckpointError(f"{folder / name}: not among the files of the checkpoint; it is not whole")
     config = _read_json(folder / CONFIG)
     if config.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{folder / CONFIG}: format is {config.get('format')!r}, this version reads {FORMAT!r}"
-        )
+        raise CheckpointError(f"{folder / CONFIG}: format is {config.get('format')!r}, this version reads {FORMAT!r}")
     heads = _read_safetensors(folder / HEADS) if HEADS in names else {}
     encoder_config = _section(EncoderConfig, config, "encoder", folder)
     encoder = filled(lambda: BeatsEncoder(encoder_config), _read_safetensors(folder / MODEL), folder / MODEL)
@@ -179,9 +174,7 @@ def _load_folder(folder: Path) -> Checkpoint:
         checkpoint.predictor = filled(lambda: LabelPredictor(predictor_config), state, folder / HEADS)
     if config.get("num_classes") is not None:
         state = _under("classifier.", heads)
-        classifier = filled(
-            lambda: nn.Linear(encoder_config.width, config["num_classes"]), state, folder / HEADS
-        )
+        classifier = filled(lambda: nn.Linear(encoder_config.width, config["num_classes"]), state, folder / HEADS)
         checkpoint.classifier = classifier
     return checkpoint
 
@@ -192,9 +185,7 @@ def _tokenizer_of(folder: Path, config: dict[str, Any], heads: State) -> Tokeniz
     state = _read_safetensors(folder / TOKENIZER)
     state |= {key: value for key, value in heads.items() if key.startswith(ESTIMATOR)}
     has_estimator = bool(config.get("estimator"))
-    return filled(
-        lambda: Tokenizer(tokenizer_config, with_estimator=has_estimator), state, folder / TOKENIZER
-    )
+    return filled(lambda: Tokenizer(tokenizer_config, with_estimator=has_estimator), state, folder / TOKENIZER)
 
 
 def _section(cls: type[ConfigT], config: dict[str, Any], name: str, folder: Path) -> ConfigT:

@@ -39,9 +39,7 @@ def load_tensors(path: Path) -> Any:
             f"{path}: refused, it is damaged or no file of tensors and plain values ({_first_line(error)})"
         ) from error
     except (RuntimeError, EOFError, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
-        raise CheckpointError(
-            f"{path}: cannot be read as a torch file ({_first_line(error)}); copy it anew"
-        ) from error
+        raise CheckpointError(f"{path}: cannot be read as a torch file ({_first_line(error)}); copy it anew") from error
 
 
 def _first_line(error: Exception) -> str:
@@ -157,9 +155,7 @@ def filled(make: Callable[[], ModuleT], state: dict[str, Tensor], path: Path) ->
     """
     for key, value in state.items():
         if not (value.is_floating_point() and bool(value.isfinite().all())):
-            raise CheckpointError(
-                f"{path}: {key} holds values that are not finite numbers; take another checkpoint"
-            )
+            raise CheckpointError(f"{path}: {key} holds values that are not finite numbers; take another checkpoint")
     with torch.device("meta"):
         module = make()
     try:

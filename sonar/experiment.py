@@ -72,7 +72,12 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "sonar": {},
     "base": _NO_TRAINING,
     "dcpt": _DCPT,
-    "dcpt-cold": {**_DCPT, "training.reset_heads": True, "training.head_steps": 0, "training.predictor_steps": 0},
+    "dcpt-cold": {
+        **_DCPT,
+        "training.reset_heads": True,
+        "training.head_steps": 0,
+        "training.predictor_steps": 0,
+    },
 }
 """Configuration changes by name: SONAR as configured; no adaptation; DCPT, which resumes BEATs pre-training on
 new audio alone; DCPT with random heads, as from a public checkpoint, which has none."""

@@ -1,12 +1,9 @@
-"""The adapted encoder where others expect it: a Microsoft-layout file, embeddings of a folder."""
+"""The adapted encoder where others expect it: a Microsoft-layout file."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from sonar.checkpoint import Checkpoint, export_microsoft, load_checkpoint
@@ -33,32 +30,9 @@ def export_beats(checkpoint: Checkpoint, path: Path) -> float:
     reloaded = load_checkpoint(path)
     noise = torch.randn(1, int(16_000 * PARITY_SECONDS), generator=torch.Generator().manual_seed(0)) * 0.1
     with torch.no_grad():
-        before, after = (
-            c.encoder.eval()(log_mel(noise, c.encoder.config.fbank)).last for c in (checkpoint, reloaded)
-        )
+        before, after = (c.encoder.eval()(log_mel(noise, c.encoder.config.fbank)).last for c in (checkpoint, reloaded))
     difference = float((before - after).abs().max())
     if not difference <= PARITY_TOLERANCE:
         path.unlink()
         raise ValueError(f"the exported encoder differs by {difference:.1e} (allowed {PARITY_TOLERANCE}); not kept")
     return difference
-
-
-def write_embeddings(encoder: BeatsEncoder, corpus: Path, path: Path, clip_seconds: float) -> int:
-    """Mean of the last layer for every clip of a corpus, as Parquet: clip_id, path, embedding.
-
-    Args:
-        encoder: what embeds.
-        corpus: folder of audio, or a manifest.
-        path: Parquet file to write.
-        clip_seconds: clips are cropped around their middle to this length in seconds.
-
-    Returns:
-        Number of clips.
-    """
-    scan = load_corpus(corpus, domain="embed")
-    rows = [
-        {"clip_id": clip.clip_id, "path": clip.path, "embedding": vector.tolist()}
-        for clip, vector in zip(scan.clips, embed_files(encoder, scan.clips, clip_seconds), strict=True)
-    ]
-    pq.write_table(pa.Table.from_pylist(rows), path)
-    return len(rows)

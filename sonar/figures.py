@@ -8,18 +8,10 @@ from typing import Any
 import plotly.graph_objects as go
 
 from sonar.search.journal import SweepState, TrialRecord
-from sonar.search.results import Ranked, pick, ranked_trials
+from sonar.search.results import Ranked, picked_id, ranked_trials
 
 BLUE, GREY, ORANGE, RED, GREEN = "#2f6fb2", "#9aa3ad", "#e08a1e", "#c0392b", "#1e8449"
 WIDE_RANGE = 100.0  # positive values that span more than this are drawn by their logarithm
-
-
-def picked_id(state: SweepState) -> str | None:
-    """The trial that the sweep's own rule picks, None where none qualifies."""
-    try:
-        return pick(state)[0].trial_id
-    except ValueError:
-        return None
 
 
 def front_figure(state: SweepState) -> go.Figure:

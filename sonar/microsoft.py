@@ -31,9 +31,7 @@ def read_encoder(path: Path) -> PublicModel:
         raise CheckpointError(f"{path}: is a tokenizer; give it as the tokenizer path, beside an encoder")
     config = _about(path, lambda: names.encoder_config(content["cfg"]))
     classifier = None
-    head = {
-        ours: state.pop(theirs).float() for ours, theirs in names.CLASSIFIER_KEYS.items() if theirs in state
-    }
+    head = {ours: state.pop(theirs).float() for ours, theirs in names.CLASSIFIER_KEYS.items() if theirs in state}
     if head:
         num_classes = head["weight"].shape[0] if "weight" in head else 0
         classifier = filled(lambda: nn.Linear(config.width, num_classes), head, path)
@@ -58,9 +56,7 @@ def read_tokenizer(path: Path) -> Tokenizer:
     return filled(lambda: Tokenizer(config, with_estimator=False), ours, path)
 
 
-def encoder_content(
-    encoder: BeatsEncoder, classifier: nn.Linear | None, labels: dict[str, str]
-) -> dict[str, Any]:
+def encoder_content(encoder: BeatsEncoder, classifier: nn.Linear | None, labels: dict[str, str]) -> dict[str, Any]:
     """What a public encoder file holds; `labels` maps class index to name, as in the provenance."""
     cfg = names.encoder_cfg(encoder.config)
     model = names.export_state(_cpu_state(encoder), list(names.encoder_pairs(encoder.config)))
@@ -87,13 +83,9 @@ def _read(path: Path) -> tuple[dict[str, Any], State]:
     content = load_tensors(path)
     for key in ("cfg", "model"):
         if not isinstance(content, dict) or not isinstance(content.get(key), dict):
-            raise CheckpointError(
-                f"{path}: is no BEATs file, it has no dict {key!r}; give a BEATs .pt or our folder"
-            )
+            raise CheckpointError(f"{path}: is no BEATs file, it has no dict {key!r}; give a BEATs .pt or our folder")
     state = content["model"]
-    strange = [
-        key for key, value in state.items() if not (isinstance(key, str) and isinstance(value, Tensor))
-    ]
+    strange = [key for key, value in state.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
     if strange:
         raise CheckpointError(f"{path}: model[{strange[0]!r}] is no named tensor")
     return content, dict(state)
@@ -101,11 +93,7 @@ def _read(path: Path) -> tuple[dict[str, Any], State]:
 
 def _provenance(path: Path, content: dict[str, Any], dropped: list[str]) -> dict[str, Any]:
     """Where the weights are from and what of the file was not used, as plain values."""
-    cfg = {
-        str(key): value
-        for key, value in content["cfg"].items()
-        if isinstance(value, str | int | float | None)
-    }
+    cfg = {str(key): value for key, value in content["cfg"].items() if isinstance(value, str | int | float | None)}
     source = {
         "format": "microsoft-beats",
         "file": path.name,

@@ -59,9 +59,7 @@ RENAMED = {  # torch's new names of weight normalisation
     POSITION + "parametrizations.weight.original0": POSITION + "weight_g",
     POSITION + "parametrizations.weight.original1": POSITION + "weight_v",
 }
-RELATIVE_BIAS = (
-    "encoder.layers.{}.self_attn.relative_attention_bias.weight"  # one table, under every layer's name
-)
+RELATIVE_BIAS = "encoder.layers.{}.self_attn.relative_attention_bias.weight"  # one table, under every layer's name
 CODE_VECTORS = "quantize.embedding.weight"
 CLUSTER_SIZE = "quantize.cluster_size"
 # State of the reference's quantiser that is a copy of other state or only steers its own k-means start.
@@ -176,11 +174,7 @@ def tokenizer_pairs(config: TokenizerConfig) -> Iterator[KeyPair]:
 
 def shared_bias_keys(config: EncoderConfig) -> list[str]:
     """Names under which a public file repeats the one table of position biases."""
-    return (
-        [RELATIVE_BIAS.format(layer) for layer in range(1, config.num_layers)]
-        if config.relative_position
-        else []
-    )
+    return [RELATIVE_BIAS.format(layer) for layer in range(1, config.num_layers)] if config.relative_position else []
 
 
 def import_state(state: State, pairs: list[KeyPair], dropped: list[str]) -> State:
@@ -198,9 +192,7 @@ def import_state(state: State, pairs: list[KeyPair], dropped: list[str]) -> Stat
     wanted = {pair.theirs for pair in pairs}
     missing, unknown = sorted(wanted - set(state)), sorted(set(state) - wanted - set(dropped))
     if missing or unknown:
-        raise CheckpointError(
-            f"the weights do not fit cfg: missing {_some(missing)}, unknown {_some(unknown)}"
-        )
+        raise CheckpointError(f"the weights do not fit cfg: missing {_some(missing)}, unknown {_some(unknown)}")
     parts: dict[str, list[Tensor]] = {}
     for pair in pairs:
         parts.setdefault(pair.ours, []).append(state[pair.theirs].float())

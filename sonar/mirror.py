@@ -98,9 +98,7 @@ class MirrorThread:
         if self._thread.is_alive():
             log.warning("The tracker did not answer within %g s; it misses what came last", timeout_s)
         elif missed is not None:
-            log.warning(
-                "The tracker misses part of sweep %r (%d trials)", missed.sweep.key, len(missed.trials)
-            )
+            log.warning("The tracker misses part of sweep %r (%d trials)", missed.sweep.key, len(missed.trials))
         return not self._thread.is_alive() and missed is None
 
     def _run(self) -> None:

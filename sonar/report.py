@@ -9,9 +9,9 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from sonar.figures import front_figure, parallel_figure, picked_id
+from sonar.figures import front_figure, parallel_figure
 from sonar.search.journal import SweepState, TrialRecord
-from sonar.search.results import front_hypervolume, pick, ranked_trials
+from sonar.search.results import front_hypervolume, pick, picked_id, ranked_trials, write_trials_csv
 
 __all__ = ["front_figure", "parallel_figure", "write_report"]
 
@@ -34,7 +34,7 @@ _FIRST_METRICS = ("plasticity", "forgetting_rate", "forgetting_worst")
 
 
 def write_report(state: SweepState, folder: Path) -> Path:
-    """Write `report.html`, `front.html` and `front.csv`; each is whole or not there.
+    """Write `report.html`, `front.html`, `front.csv` and `trials.csv`; each is whole or not there.
 
     Args:
         state: of a sweep, finished or not.
@@ -45,10 +45,9 @@ def write_report(state: SweepState, folder: Path) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     title = f"Sweep {state.settings.get('name', 'without a name')}"
-    _write_whole(
-        folder / "front.html", _page(f"{title}: front", [_embed(front_figure(state), "front", True)])
-    )
+    _write_whole(folder / "front.html", _page(f"{title}: front", [_embed(front_figure(state), "front", True)]))
     write_front_csv(state, folder / "front.csv")
+    write_trials_csv(state, folder / "trials.csv")
     sections = [
         f"<h1>{escape(title)}</h1>",
         _summary(state),
@@ -78,9 +77,7 @@ def write_front_csv(state: SweepState, path: Path) -> None:
         for r in sorted(front, key=lambda r: (r.point.forgetting_rate, r.record.trial_id)):
             record = r.record
             is_pick = int(record.trial_id == chosen)
-            writer.writerow(
-                [record.trial_id, record.name, record.kind, *r.point[1:3], is_pick, record.checkpoint]
-            )
+            writer.writerow([record.trial_id, record.name, record.kind, *r.point[1:3], is_pick, record.checkpoint])
     os.replace(temporary, path)
 
 
@@ -106,18 +103,14 @@ def _embed(figure: go.Figure, name: str, with_library: bool) -> str:
 
 def _summary(state: SweepState) -> str:
     records = state.trials.values()
-    counts = {
-        status: sum(record.status == status for record in records) for status in ("told", "failed", "pruned")
-    }
+    counts = {status: sum(record.status == status for record in records) for status in ("told", "failed", "pruned")}
     running = sum(not record.is_finished for record in records)
     volume = front_hypervolume(state)
     parts = [
         f"domain {escape(str(state.settings.get('domain', 'not recorded')))}",
         f"{counts['told']} trials finished, {counts['failed']} failed, {counts['pruned']} stopped early, "
         f"{running} not finished",
-        "hypervolume not known before the anchors are done"
-        if volume is None
-        else f"hypervolume {volume:.2f} %²",
+        "hypervolume not known before the anchors are done" if volume is None else f"hypervolume {volume:.2f} %²",
         f"forgetting limit {state.settings.get('forgetting_limit', 'not recorded')} %",
     ]
     return f"<p>{' · '.join(parts)}</p>"
@@ -128,9 +121,7 @@ def _pick_section(state: SweepState) -> str:
         record, chosen = pick(state)
     except ValueError as error:
         return f"<p>No pick: {escape(str(error))}.</p>"
-    lines = "".join(
-        f"<li>{escape(name)} = {escape(repr(value))}</li>" for name, value in record.params.items()
-    )
+    lines = "".join(f"<li>{escape(name)} = {escape(repr(value))}</li>" for name, value in record.params.items())
     place = f"<p>Checkpoint: <code>{escape(record.checkpoint)}</code></p>" if record.checkpoint else ""
     return f"<p><b>Rule: {escape(chosen.rule)}.</b> {escape(chosen.explanation)}</p><ul>{lines}</ul>{place}"
 
@@ -153,16 +144,12 @@ def _table(state: SweepState) -> str:
     columns = ["trial", "kind", "status", "rank", *params, *metrics, "reason"]
     head = "".join(f"<th>{escape(column)}</th>" for column in columns)
     chosen = picked_id(state)
-    order = sorted(
-        state.trials.values(), key=lambda record: (ranks.get(record.trial_id, 10**9), record.trial_id)
-    )
+    order = sorted(state.trials.values(), key=lambda record: (ranks.get(record.trial_id, 10**9), record.trial_id))
     rows = "\n".join(_row(record, ranks.get(record.trial_id), params, metrics, chosen) for record in order)
     return f"<table><thead><tr>{head}</tr></thead><tbody>\n{rows}\n</tbody></table>"
 
 
-def _row(
-    record: TrialRecord, rank: int | None, params: list[str], metrics: list[str], chosen: str | None
-) -> str:
+def _row(record: TrialRecord, rank: int | None, params: list[str], metrics: list[str], chosen: str | None) -> str:
     look = "pick" if record.trial_id == chosen else record.status
     cells = [
         _cell(record.name),

@@ -114,14 +114,10 @@ class MlflowMirror:
         client = MlflowClient(tracking_uri=self.uri)
         found = client.get_experiment_by_name(self.experiment)
         if found is not None and found.lifecycle_stage != "active":
-            raise RuntimeError(
-                f"the experiment {self.experiment!r} is deleted in {self.uri}; restore or rename it"
-            )
+            raise RuntimeError(f"the experiment {self.experiment!r} is deleted in {self.uri}; restore or rename it")
         place = None if database is None else (database.parent / "mlartifacts").resolve().as_uri()
         self._experiment_id = (
-            client.create_experiment(self.experiment, artifact_location=place)
-            if found is None
-            else found.experiment_id
+            client.create_experiment(self.experiment, artifact_location=place) if found is None else found.experiment_id
         )
         self._runs = {
             run.data.tags.get(TRIAL_TAG, ""): _Known(run, _written_points(client, run))

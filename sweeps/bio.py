@@ -1,8 +1,8 @@
 """Bioacoustics: how much animal sound can an encoder learn before it forgets the rest?
 
-Command: python sweeps/bio.py [--data DIR --prior DIR ...] [--smoke], or ray submit cluster/local.yaml sweeps/bio.py
-Cost:    see the result table in README.md; `--smoke` takes minutes on two cores.
-Expect:  DCPT at the forgetful end; SONAR near the base's retention; the replay ratio decides most of it.
+Command: python sweeps/bio.py [--data DIR --prior DIR ...] [--smoke]; on a cluster: ray submit, see cluster/README.md
+Cost:    24 trials of about a minute and a half each on one core, two at a time on a laptop; `--smoke` takes minutes.
+Expect:  DCPT at the forgetful end of the plane; SONAR near the base's retention.
 """
 
 from sonar import DistillConfig, SamplingConfig, Sweep, TrainingConfig, TrialConfig, log_uniform, main, uniform
@@ -12,7 +12,7 @@ SWEEP = Sweep(
     base=TrialConfig(
         sampling=SamplingConfig(num_clusters=16),
         distill=DistillConfig(tokenizer_weight=1e4),
-        training=TrainingConfig(clip_seconds=2.0, tokenizer_steps=60, model_steps=120, predictor_steps=30),
+        training=TrainingConfig(clip_seconds=2.0, tokenizer_steps=40, model_steps=80, predictor_steps=20),
     ),
     space={
         "sampling.replay_ratio": uniform(0.1, 0.7),

@@ -196,9 +196,7 @@ def test_an_assignment_reads_its_value_as_yaml_1_2(text: str, expected: Any) -> 
     assert type(value) is type(expected)
 
 
-@pytest.mark.parametrize(
-    ("text", "message"), [("a.b", "write key=value"), ("=1", "key=value"), ("a=[", "^a: ")]
-)
+@pytest.mark.parametrize(("text", "message"), [("a.b", "write key=value"), ("=1", "key=value"), ("a=[", "^a: ")])
 def test_a_malformed_assignment_is_refused(text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse_assignment(text)

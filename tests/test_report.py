@@ -130,9 +130,7 @@ def test_the_figure_draws_every_told_trial_once_and_marks_anchors_limit_and_pick
     figure = front_figure(state)
     traces = {trace.name: trace for trace in figure.data if trace.name}
     drawn = [
-        point
-        for name in ("dominated", "front", "anchor")
-        for point in zip(traces[name].x, traces[name].y, strict=True)
+        point for name in ("dominated", "front", "anchor") for point in zip(traces[name].x, traces[name].y, strict=True)
     ]
     told = [record.metrics for record in state.trials.values() if record.status == "told"]
     assert sorted(drawn) == sorted((m["forgetting_rate"], m["plasticity"]) for m in told)
@@ -158,9 +156,7 @@ def test_a_sweep_without_results_has_a_report_too(tmp_path: Path) -> None:
         "seed": 0,
         "forgetting_limit": 5.0,
     }
-    text = write_report(SweepState(settings=settings), tmp_path / "new" / "folder").read_text(
-        encoding="utf-8"
-    )
+    text = write_report(SweepState(settings=settings), tmp_path / "new" / "folder").read_text(encoding="utf-8")
     assert "No pick: no point forgets at most 5 %" in text
     assert (tmp_path / "new" / "folder" / "front.csv").read_text().count("\n") == 1
 

@@ -26,9 +26,7 @@ def snapshot(
             params={"sampling.replay_ratio": 0.1 + index / 3, "sampling.retrieval": "knn"},
             metrics={"plasticity": 6.1 + index, "forgetting_rate": 0.2} if ended else {},
             series=[
-                SeriesPoint(
-                    step, 1_700_000_000_000 + step, {"model/loss": 1 / (step + 3), "perplexity": math.nan}
-                )
+                SeriesPoint(step, 1_700_000_000_000 + step, {"model/loss": 1 / (step + 3), "perplexity": math.nan})
                 for step in range(num_steps)
             ],
             tags={"domain": "bio"} | ({"pareto.pick": "epsilon"} if pick == f"trial-{index}" else {}),
@@ -38,9 +36,7 @@ def snapshot(
         )
         for index in range(2)
     ]
-    sweep = RunRecord(
-        key="bio", name="bio", metrics={"hypervolume": 0.4}, status=status, start_ms=1_700_000_000_000
-    )
+    sweep = RunRecord(key="bio", name="bio", metrics={"hypervolume": 0.4}, status=status, start_ms=1_700_000_000_000)
     return SweepSnapshot(sweep=sweep, trials=trials, artifacts=[path] if path else [])
 
 
@@ -97,9 +93,7 @@ def test_the_store_holds_exactly_the_records(uri: str) -> None:
         assert "perplexity" not in history
 
 
-def test_repeated_and_restarted_mirrors_write_nothing_twice(
-    uri: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_repeated_and_restarted_mirrors_write_nothing_twice(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     mirror = MlflowMirror(uri, "bio")
     mirror.sync(snapshot(1))
     mirror.sync(snapshot(2))
@@ -141,9 +135,7 @@ def test_artifacts_lie_on_the_parent_and_beside_the_store(uri: str, tmp_path: Pa
     assert kept.read_text() == "a\n1\n2\n"
 
 
-def test_a_changed_param_is_told_once_and_hurts_nothing_else(
-    uri: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_changed_param_is_told_once_and_hurts_nothing_else(uri: str, caplog: pytest.LogCaptureFixture) -> None:
     record = RunRecord(key="t", name="t", params={"a": 1})
     changed = RunRecord(key="t", name="t", params={"a": 2, "b": 3}, metrics={"x": 1.0})
     sweep = RunRecord(key="bio", name="bio")
@@ -160,9 +152,7 @@ def test_a_changed_param_is_told_once_and_hurts_nothing_else(
 def test_more_values_than_one_call_may_carry_all_arrive(uri: str) -> None:
     series = [SeriesPoint(step, step, {f"m{i}": float(step) for i in range(30)}) for step in range(40)]
     record = RunRecord(key="t", name="t", params={f"p{i}": i for i in range(250)}, series=series)
-    sync_mlflow(
-        SweepSnapshot(sweep=RunRecord(key="bio", name="bio"), trials=[record]), uri=uri, experiment="bio"
-    )
+    sync_mlflow(SweepSnapshot(sweep=RunRecord(key="bio", name="bio"), trials=[record]), uri=uri, experiment="bio")
     run, history = stored(uri)["t"]
     assert len(run.data.params) == 250
     assert sum(len(points) for points in history.values()) == 1200

@@ -50,15 +50,9 @@ def measure(path: Path, shown: str) -> Iterator[Function]:
 
 def complaints(functions: Sequence[Function], file_lines: dict[str, int]) -> tuple[list[str], list[str]]:
     """What breaks a hard budget, and what is above a soft one."""
-    hard = [
-        f"{name}: {n} lines, at most {FILE_LINES_HARD}"
-        for name, n in file_lines.items()
-        if n > FILE_LINES_HARD
-    ]
+    hard = [f"{name}: {n} lines, at most {FILE_LINES_HARD}" for name, n in file_lines.items() if n > FILE_LINES_HARD]
     soft = [
-        f"{name}: {n} lines, better {FILE_LINES}"
-        for name, n in file_lines.items()
-        if FILE_LINES < n <= FILE_LINES_HARD
+        f"{name}: {n} lines, better {FILE_LINES}" for name, n in file_lines.items() if FILE_LINES < n <= FILE_LINES_HARD
     ]
     lengths = [function.lines for function in functions]
     measured: list[tuple[str, str, float, int]] = [
@@ -87,15 +81,11 @@ def main(arguments: Sequence[str]) -> int:
     """Print the budgets; 1 where a hard one is broken."""
     root = Path(__file__).resolve().parent.parent
     files = source_files(root)
-    file_lines = {
-        str(path.relative_to(root)): len(path.read_text(encoding="utf-8").splitlines()) for path in files
-    }
+    file_lines = {str(path.relative_to(root)): len(path.read_text(encoding="utf-8").splitlines()) for path in files}
     functions = [one for path in files for one in measure(path, str(path.relative_to(root)))]
     hard, soft = complaints(functions, file_lines)
     lengths = [function.lines for function in functions]
-    print(
-        f"{len(files)} files, {sum(file_lines.values())} lines, longest {max(file_lines.values(), default=0)}"
-    )
+    print(f"{len(files)} files, {sum(file_lines.values())} lines, longest {max(file_lines.values(), default=0)}")
     print(
         f"{len(functions)} functions: median {median(lengths):g} lines, p90 {p90(lengths)}, "
         f"longest {max(lengths, default=0)}"
@@ -144,9 +134,7 @@ def _branches(block: ast.stmt) -> Iterator[tuple[ast.stmt, list[ast.stmt]]]:
 
 def _branch_depth(branch: tuple[ast.stmt, list[ast.stmt]]) -> int:
     block, body = branch
-    is_elif = (
-        isinstance(block, ast.If) and body is block.orelse and len(body) == 1 and isinstance(body[0], ast.If)
-    )
+    is_elif = isinstance(block, ast.If) and body is block.orelse and len(body) == 1 and isinstance(body[0], ast.If)
     return _nesting(body) if is_elif else 1 + _nesting(body)
 
 

@@ -77,7 +77,7 @@ def embed(
 ) -> None:
     """Embeddings of a folder: the mean of the encoder's last layer for every clip."""
     from sonar.checkpoint import load_checkpoint
-    from sonar.export import write_embeddings
+    from sonar.evaluate.embed import write_embeddings
 
     count = write_embeddings(load_checkpoint(model).encoder, folder, out, clip_seconds)
     typer.echo(f"wrote {count} embeddings to {out}")

@@ -18,19 +18,17 @@ if TYPE_CHECKING:
 Data = Annotated[
     str | None, typer.Option(help="Folder or manifest of the new domain. Without it: the embedded corpus.")
 ]
-Prior = Annotated[
-    list[str] | None, typer.Option(help="Folder or manifest of a prior corpus; repeat it for several.")
-]
-Base = Annotated[
-    str | None, typer.Option(help="BEATs file or folder of ours. Without it: a small base is built once.")
-]
+Prior = Annotated[list[str] | None, typer.Option(help="Folder or manifest of a prior corpus; repeat it for several.")]
+Base = Annotated[str | None, typer.Option(help="BEATs file or folder of ours. Without it: a small base is built once.")]
 TokenizerFile = Annotated[str | None, typer.Option("--tokenizer", help="Tokenizer file that belongs to --base.")]
 Storage = Annotated[Path, typer.Option(help="Folder for sweeps and shared work; every node must see it.")]
 Assignments = Annotated[
-    list[str] | None, typer.Option("--set", help="A configuration key and value, as in training.seed=1; repeatable.")
+    list[str] | None,
+    typer.Option("--set", help="A configuration key and value, as in training.seed=1; repeatable."),
 ]
 RayAddress = Annotated[
-    str, typer.Option("--ray", help="auto: join a running cluster or start one; local: start one; or an address.")
+    str,
+    typer.Option("--ray", help="auto: join a running cluster or start one; local: start one; or an address."),
 ]
 
 SMOKE_TRIALS = 6

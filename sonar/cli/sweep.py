@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from sonar.cli.options import (
 
 if TYPE_CHECKING:
     from sonar.search.journal import SweepState
+    from sonar.search.run import RunOptions
     from sonar.search.space import Sweep
 
 sweep_app = typer.Typer(no_args_is_help=True, help="Run a sweep and see how it stands.")
@@ -78,7 +80,8 @@ def run_script(sweep: Sweep) -> Callable[[], Any]:
 
 
 @sweep_app.command(
-    "run", context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+    "run",
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
 )
 def run_file(context: typer.Context, script: Annotated[Path, typer.Argument(help="A script with a SWEEP.")]) -> None:
     """Run a sweep script; its options follow its name (`sonar sweep run sweeps/bio.py --help`)."""
@@ -137,23 +140,34 @@ def register_report(app: typer.Typer) -> None:
         typer.echo(f"wrote {write_report(read_sweep(folder), folder)}")
 
 
-def _run(sweep: Sweep, options: Any, mlflow_uri: str | None) -> None:
+def _run(sweep: Sweep, options: RunOptions, mlflow_uri: str | None) -> None:
     from sonar.report import write_report
-    from sonar.search.mirror import SweepMirror
     from sonar.search.results import ranked_trials
     from sonar.search.run import run_sweep
+    from sonar.search.snapshot import snapshot
+    from sonar.tracking import MirrorThread, MlflowMirror
 
     folder = options.storage / sweep.name
-    mirror = SweepMirror(sweep.name, folder, mlflow_uri or f"sqlite:///{options.storage.resolve()}/mlflow.db")
+    uri = mlflow_uri or f"sqlite:///{(options.storage / 'mlflow.db').resolve()}"
+    mirror = MirrorThread(MlflowMirror(uri, sweep.name).sync)
     try:
-        state = run_sweep(sweep, options, typer.echo, mirror.publish)
+        state = run_sweep(sweep, options, _say, lambda state: mirror.submit(snapshot(state, finished=False)))
         page = write_report(state, folder)
+        artifacts = [folder / name for name in ("front.html", "front.csv", "trials.csv")]
+        mirror.submit(snapshot(state, finished=True, artifacts=artifacts))
     finally:
-        mirror.close()
+        is_mirrored = mirror.close()
     _print_table("all trials, best rank first", sorted(ranked_trials(state), key=lambda ranked: ranked.rank))
     _print_outcome(state)
     typer.echo(f"report: {page}\ntrials: {folder / 'trials.csv'}")
-    typer.echo(f"MLflow: {mirror.hint}")
+    typer.echo(f"MLflow: {uri}{'' if is_mirrored else ' (incomplete: run again with --resume to mirror the rest)'}")
+    typer.echo(f"  to look: mlflow server --backend-store-uri {uri} --port 5000, then http://127.0.0.1:5000")
+
+
+def _say(line: str) -> None:
+    """Progress goes out at once, also into a pipe."""
+    typer.echo(line)
+    sys.stdout.flush()
 
 
 def _print_outcome(state: SweepState) -> None:
@@ -178,7 +192,12 @@ def _print_table(title: str, rows: list[Any]) -> None:
         params = " ".join(f"{key.split('.')[-1]}={_short(value)}" for key, value in record.params.items())
         worst = f"{record.metrics['forgetting_worst']:+.1f}"
         table.add_row(
-            record.trial_id, str(rank), f"{point.plasticity:+.1f}", f"{point.forgetting_rate:+.1f}", worst, params
+            record.trial_id,
+            str(rank),
+            f"{point.plasticity:+.1f}",
+            f"{point.forgetting_rate:+.1f}",
+            worst,
+            params,
         )
     Console().print(table)
 

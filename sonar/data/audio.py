@@ -19,6 +19,7 @@ SAMPLE_RATE = 16_000  # Hz, of every model here
 MAX_SECONDS = 4 * 3600.0  # a longer clip is a recording that wants cutting, or a lying header
 MIN_RATE, MAX_RATE = 1_000, 1_000_000  # Hz; bat detectors reach 500 kHz
 MAX_PEAK = 8.0  # of full scale: lossy codecs overshoot a little, integers stored as floats by thousands
+SHORT_BY_SECONDS = 0.05  # a clip may end so much before its manifest says: resampling and headers round
 _BLOCK_VALUES = 2**20  # decoded at a time, so that memory follows the audio and not what a header declares
 _UNKNOWN_LENGTH = 0xFFFFFFFF  # what a program that writes to a pipe declares
 _OGG_PAGE_MAX, _OGG_END_OF_STREAM = 65_307, 4
@@ -81,6 +82,22 @@ def decode_audio(source: str | Path | bytes, sample_rate: int = SAMPLE_RATE) -> 
     if len(mono) == 0:
         raise AudioError("no samples")
     return np.ascontiguousarray(mono, dtype=np.float32)
+
+
+def decode_clip(path: str | Path, start_s: float, duration_s: float) -> np.ndarray:
+    """(T,) float32 mono at 16 kHz: the part of a file that a manifest names.
+
+    Raises:
+        AudioError: as `decode_audio`, or the file ends before the part does.
+    """
+    waveform = decode_audio(path)
+    begin, length = seconds_to_samples(start_s), seconds_to_samples(duration_s)
+    cut = waveform[begin : begin + length]
+    if len(cut) == 0 or len(cut) < length - seconds_to_samples(SHORT_BY_SECONDS):
+        raise AudioError(
+            f"the clip lasts to {start_s + duration_s:.2f} s, the file to {len(waveform) / SAMPLE_RATE:.2f} s"
+        )
+    return cut
 
 
 def probe_audio(path: str | Path) -> AudioInfo:

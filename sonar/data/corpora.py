@@ -62,9 +62,7 @@ def load_corpus(
     """
     root = Path(path)
     if not root.exists():
-        raise FileNotFoundError(
-            f"no corpus at {root}; give a manifest, a folder with metadata.csv or class folders"
-        )
+        raise FileNotFoundError(f"no corpus at {root}; give a manifest, a folder with metadata.csv or class folders")
     if root.is_file():
         found = _check_all(read_manifest(root), _check_header)
     else:
@@ -78,9 +76,7 @@ def load_corpus(
     return ScanResult(clips, bad)
 
 
-def refuse_bad_share(
-    bad: tuple[Quarantined, ...], num_files: int, max_bad_fraction: float, name: str
-) -> None:
+def refuse_bad_share(bad: tuple[Quarantined, ...], num_files: int, max_bad_fraction: float, name: str) -> None:
     """Stop where more than `max_bad_fraction` of the `num_files` files of `name` are unusable, or all of them.
 
     Raises:
@@ -119,9 +115,7 @@ def _from_table(table: Path) -> Iterator[_Listed]:
         if given not in _SPLIT_NAMES and (given or rows[0].get("split")):
             raise ManifestError(f"{place}: split is {given!r}; allowed: {', '.join(_SPLIT_NAMES)}")
         if given and not rows[0].get("split"):
-            raise ManifestError(
-                f"{place}: split is {given!r}, but row 1 has none; give it in every row or in none"
-            )
+            raise ManifestError(f"{place}: split is {given!r}, but row 1 has none; give it in every row or in none")
         seen.add(name)
         yield _Listed(name, row["label"] or "", row.get("source_id") or name, _SPLIT_NAMES.get(given, ""))
 
@@ -134,9 +128,7 @@ def _from_class_folders(root: Path) -> Iterator[_Listed]:
             yield _Listed(relative.as_posix(), label, relative.as_posix(), "")
 
 
-def _check_all(
-    items: Iterable[_Item], check: Callable[[_Item], Clip | Quarantined]
-) -> list[Clip | Quarantined]:
+def _check_all(items: Iterable[_Item], check: Callable[[_Item], Clip | Quarantined]) -> list[Clip | Quarantined]:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(check, items))
 

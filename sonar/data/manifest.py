@@ -82,9 +82,7 @@ def read_manifest(path: str | Path, *, root: str | Path | None = None) -> list[C
         raise ManifestError(f"{path} holds no clip")
     missing = [name for name in Clip._fields if name not in rows[0]]
     if missing:
-        raise ManifestError(
-            f"{path} lacks the columns {', '.join(missing)}; a manifest has {', '.join(Clip._fields)}"
-        )
+        raise ManifestError(f"{path} lacks the columns {', '.join(missing)}; a manifest has {', '.join(Clip._fields)}")
     base = path.parent if root is None else Path(root)
     clips = [_parse(row, base, f"{path}, row {number}") for number, row in enumerate(rows, start=1)]
     _check_unique(clips, path)
@@ -144,9 +142,7 @@ def contained(path: str | Path, root: str | Path) -> Path:
     real_root = os.path.realpath(root)
     real = Path(os.path.realpath(os.path.join(real_root, path)))
     if not real.is_relative_to(real_root):
-        raise ManifestError(
-            f"path {path} leads out of {root}; audio must lie below it, and not through a link out"
-        )
+        raise ManifestError(f"path {path} leads out of {root}; audio must lie below it, and not through a link out")
     return real
 
 
@@ -156,7 +152,8 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
     if path.suffix != ".parquet":
         raise ManifestError(f"{path}: a manifest ends in .csv or .parquet")
     try:
-        return pq.read_table(path).to_pylist()
+        rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+        return rows
     except pa.ArrowInvalid as error:
         raise ManifestError(f"{path} is no Parquet file: {error}") from error
 
@@ -200,9 +197,7 @@ def _labels(value: Any) -> tuple[str, ...]:
     return tuple(map(_text, value))
 
 
-def _number(
-    kind: type[int] | type[float], allowed: str, fits: Callable[[float], bool]
-) -> Callable[[Any], float]:
+def _number(kind: type[int] | type[float], allowed: str, fits: Callable[[float], bool]) -> Callable[[Any], float]:
     def parse(value: Any) -> float:
         try:
             number = kind(value)
@@ -219,9 +214,7 @@ _PARSERS: Mapping[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("clip_id", "path", "corpus", "domain", "group"), _text),
     "start_s": _number(float, "a number of seconds >= 0", lambda seconds: 0 <= seconds < math.inf),
     "duration_s": _number(float, "a number of seconds > 0", lambda seconds: 0 < seconds < math.inf),
-    **dict.fromkeys(
-        ("sample_rate", "channels"), _number(int, "a whole number >= 1", lambda count: count >= 1)
-    ),
+    **dict.fromkeys(("sample_rate", "channels"), _number(int, "a whole number >= 1", lambda count: count >= 1)),
     "labels": _labels,
     "split": _matching("|".join(SPLITS), f"one of {', '.join(SPLITS)}"),
     "sha256": _matching("[0-9a-f]{64}", "64 lower-case hex digits"),
@@ -246,9 +239,7 @@ def _parse(row: Mapping[str, Any], root: Path, place: str) -> Clip:
 def _plain(clip: Clip, root: Path) -> dict[str, Any]:
     real = Path(os.path.realpath(clip.path))
     if not real.is_relative_to(root):
-        raise ManifestError(
-            f"{clip.path} lies outside {root}; write the manifest into the folder of the corpus"
-        )
+        raise ManifestError(f"{clip.path} lies outside {root}; write the manifest into the folder of the corpus")
     return clip._asdict() | {"path": real.relative_to(root).as_posix(), "labels": list(clip.labels)}
 
 

@@ -12,6 +12,8 @@ import faiss
 import numpy as np
 
 KMEANS_ITERATIONS = 20
+MAX_CANDIDATES = 2**25  # (query, neighbour) pairs held at a time: 400 MB
+DRAWN_AT_RANDOM = -1  # stratum of replay that no query retrieved
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +26,8 @@ class SamplingConfig:
         num_queries: new clips drawn, Q; at most all of them (inferred: 20000).
         uniform_fraction: share of the replay drawn at random instead of retrieved (paper: 0).
         retrieval: knn, the paper's; random, the replay baseline.
+        allow_repeats: where the prior corpus is smaller than the replay budget, train on all of it several times;
+            False: refuse.
         seed: of k-means and every draw.
     """
 
@@ -32,37 +36,48 @@ class SamplingConfig:
     num_queries: int = 20_000
     uniform_fraction: float = 0.0
     retrieval: Literal["knn", "random"] = "knn"
+    allow_repeats: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:
         """Refuse shares and counts that cannot be drawn."""
         if not 0 <= self.replay_ratio < 1:
-            raise ValueError(f"replay_ratio is {self.replay_ratio}; it must lie in [0, 1): new clips are needed")
+            raise ValueError(f"replay_ratio is {self.replay_ratio}; it must lie in [0, 1), as new clips are needed")
         if not 0 <= self.uniform_fraction <= 1:
             raise ValueError(f"uniform_fraction is {self.uniform_fraction}; it must lie in [0, 1]")
+        if self.retrieval not in ("knn", "random"):
+            raise ValueError(f"retrieval is {self.retrieval!r}; allowed: knn, random")
         for name in ("num_clusters", "num_queries"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be >= 1")
 
 
-class Drawn(NamedTuple):
-    """The mixture of one run.
+class Mixture(NamedTuple):
+    """What a run trains on: rows of the two embedding arrays.
 
     Attributes:
         new_index: (Q,) int64 rows of the new clips, ascending.
-        new_stratum: (Q,) int64 cluster of each.
-        prior_index: (M,) int64 rows of the prior clips, each at most once, nearest first.
-        replay_budget: number of replay clips that the ratio asks for; more than M where the prior corpus is smaller,
-            and then the stream repeats its clips to keep the ratio.
+        prior_index: (M,) int64 rows of the prior clips, each at most once: the retrieved, nearest first, then those
+            drawn at random, ascending.
+        new_stratum: (Q,) int64 cluster of each new clip.
+        prior_stratum: (M,) int64 cluster of the query that retrieved it, or DRAWN_AT_RANDOM.
+        replay_budget: number of replay clips that the ratio asks for. More than M where the prior corpus is smaller:
+            the stream then repeats its clips and keeps the ratio.
     """
 
     new_index: np.ndarray
-    new_stratum: np.ndarray
     prior_index: np.ndarray
+    new_stratum: np.ndarray
+    prior_stratum: np.ndarray
     replay_budget: int
 
+    @property
+    def replay_budget_met(self) -> bool:
+        """Whether the budget is met without repeating a clip."""
+        return len(self.prior_index) == self.replay_budget
 
-def draw_mixture(new: np.ndarray, prior: np.ndarray, config: SamplingConfig) -> Drawn:
+
+def draw_mixture(new: np.ndarray, prior: np.ndarray, config: SamplingConfig) -> Mixture:
     """Draw new clips by stratum and the prior clips most like them.
 
     Args:
@@ -71,29 +86,30 @@ def draw_mixture(new: np.ndarray, prior: np.ndarray, config: SamplingConfig) -> 
         config: shares and counts.
 
     Raises:
-        ValueError: more clusters than new clips, an embedding that is not finite, or replay without prior clips.
+        ValueError: more clusters than new clips, embeddings that are not finite or do not fit together, or a replay
+            budget without the clips for it.
 
     Source: the paper's TRSS; budgets, pooling and distance are inferred (docs/method.md, step 1).
     """
-    for name, values in (("new", new), ("prior", prior)):
-        if not np.isfinite(values).all():
-            raise ValueError(f"{name} embeddings hold NaN or inf; the old tokenizer has diverged")
-    if config.num_clusters > len(new):
-        raise ValueError(f"num_clusters is {config.num_clusters}, but there are {len(new)} new clips; lower it")
+    _check(new, prior, config)
     rng = np.random.default_rng(config.seed)
     new, prior = _unit(new), _unit(prior)
     strata = _cluster(new, config)
     num_queries = min(config.num_queries, len(new))
     new_index = _stratified(strata, num_queries, config.num_clusters, rng)
-    budget = round(config.replay_ratio / (1 - config.replay_ratio) * num_queries)
-    if budget > 0 and len(prior) == 0:
-        raise ValueError(f"replay_ratio is {config.replay_ratio}, but there are no prior clips; give some or set it to 0")
+    budget = _replay_budget(num_queries, len(prior), config)
     num_replay = min(budget, len(prior))
     num_uniform = num_replay if config.retrieval == "random" else round(config.uniform_fraction * num_replay)
-    retrieved = _nearest(new[new_index], prior, num_replay - num_uniform)
+    retrieved, query = _nearest(new[new_index], prior, num_replay - num_uniform)
     rest = np.setdiff1d(np.arange(len(prior)), retrieved)
     uniform = np.sort(rng.choice(rest, num_uniform, replace=False)).astype(np.int64)
-    return Drawn(new_index, strata[new_index], np.concatenate([retrieved, uniform]), budget)
+    return Mixture(
+        new_index=new_index,
+        prior_index=np.concatenate([retrieved, uniform]),
+        new_stratum=strata[new_index],
+        prior_stratum=np.concatenate([strata[new_index][query], np.full(num_uniform, DRAWN_AT_RANDOM)]),
+        replay_budget=budget,
+    )
 
 
 def fill_budget(sizes: np.ndarray, budget: int) -> np.ndarray:
@@ -118,6 +134,30 @@ def fill_budget(sizes: np.ndarray, budget: int) -> np.ndarray:
     return taken
 
 
+def _check(new: np.ndarray, prior: np.ndarray, config: SamplingConfig) -> None:
+    if new.ndim != 2 or prior.ndim != 2 or new.shape[1] != prior.shape[1]:
+        raise ValueError(f"embeddings have shapes {new.shape} and {prior.shape}; they must be (N, D) and (P, D)")
+    for name, values in (("new", new), ("prior", prior)):
+        if not np.isfinite(values).all():
+            raise ValueError(f"{name} embeddings hold NaN or inf; the old tokenizer has diverged")
+    if config.num_clusters > len(new):
+        raise ValueError(f"num_clusters is {config.num_clusters}, but there are {len(new)} new clips; lower it")
+
+
+def _replay_budget(num_queries: int, num_prior: int, config: SamplingConfig) -> int:
+    """M = rho / (1 - rho) * Q."""
+    ratio = config.replay_ratio
+    budget = round(ratio / (1 - ratio) * num_queries)
+    if budget and not num_prior:
+        raise ValueError(f"replay_ratio is {ratio}, but there are no prior clips; give some, or set it to 0")
+    if budget > num_prior and not config.allow_repeats:
+        raise ValueError(
+            f"replay_ratio {ratio} for {num_queries} new clips asks for {budget} prior clips, but there are "
+            f"{num_prior}; the largest ratio without repeats is {num_prior / (num_prior + num_queries):.3f}"
+        )
+    return budget
+
+
 def _unit(values: np.ndarray) -> np.ndarray:
     norm = np.linalg.norm(values, axis=1, keepdims=True)
     return np.ascontiguousarray(values / np.maximum(norm, 1e-12), dtype=np.float32)
@@ -140,18 +180,37 @@ def _stratified(strata: np.ndarray, num_queries: int, num_clusters: int, rng: np
     return np.sort(np.concatenate(drawn)).astype(np.int64)
 
 
-def _nearest(queries: np.ndarray, prior: np.ndarray, count: int) -> np.ndarray:
-    """`count` prior rows: rank by rank over all queries, better similarity first within a rank, none twice."""
+def _nearest(queries: np.ndarray, prior: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The prior rows nearest to the queries, none twice, and the query that found each: two times (count,) int64.
+
+    Taken in turns: first the nearest of every query, then the second nearest, and so on, in each turn the most similar
+    first. Where the turns would take more than MAX_CANDIDATES pairs, the rest is filled with the prior rows most
+    similar to any query.
+    """
     if count == 0:
-        return np.empty(0, dtype=np.int64)
-    index = faiss.IndexFlatIP(prior.shape[1])
-    index.add(prior)
-    k = min(len(prior), max(1, -(-count // len(queries))))
+        return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+    index = _flat_index(prior)
+    most = min(len(prior), max(1, MAX_CANDIDATES // len(queries)))
+    k = min(most, -(-count // len(queries)))
     while True:
         similarity, rows = index.search(queries, k)  # (Q, k)
-        order = np.lexsort((-similarity.ravel(), np.tile(np.arange(k), len(queries))))
-        candidates = rows.ravel()[order]
-        _, first = np.unique(candidates, return_index=True)
-        if len(first) >= count:
-            return candidates[np.sort(first)[:count]].astype(np.int64)
-        k = min(len(prior), 2 * k)
+        turn = np.tile(np.arange(k), len(queries))
+        order = np.lexsort((rows.ravel(), -similarity.ravel(), turn))
+        found, first = np.unique(rows.ravel()[order], return_index=True)
+        if len(found) >= count or k == most:
+            break
+        k = min(most, 2 * k)
+    chosen = order[np.sort(first)[:count]]  # places in the (Q, k) pairs
+    retrieved, query = rows.ravel()[chosen].astype(np.int64), chosen // k
+    if len(retrieved) < count:
+        closeness, nearest = _flat_index(queries).search(prior, 1)  # (P, 1)
+        closeness[retrieved] = -np.inf
+        more = np.argsort(-closeness[:, 0], kind="stable")[: count - len(retrieved)]
+        retrieved, query = np.concatenate([retrieved, more]), np.concatenate([query, nearest[more, 0]])
+    return retrieved, query
+
+
+def _flat_index(values: np.ndarray) -> faiss.IndexFlatIP:
+    index = faiss.IndexFlatIP(values.shape[1])
+    index.add(values)
+    return index

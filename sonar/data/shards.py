@@ -16,6 +16,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +32,7 @@ from sonar.data.audio import (
     SAMPLE_RATE,
     AudioError,
     Quarantined,
-    decode_audio,
+    decode_clip,
     file_sha256,
     seconds_to_samples,
 )
@@ -42,15 +43,10 @@ QUARANTINE_FILE = "quarantine.json"
 INDEX_FILE = "index.arrow"
 WAV_HEADER_BYTES = 44  # of the 16-bit PCM files that are written here
 SHARD_BYTES = 64 * 2**20  # of audio, about: one task's work
-SHORT_BY_SECONDS = 0.05  # a clip may end so much before its manifest says; resampling and headers round
 
 _ROW_SCHEMA = pa.schema([*SCHEMA, ("row", pa.int64())])
-_SHARD_SCHEMA = pa.schema(
-    [*_ROW_SCHEMA, ("audio", pa.struct([("bytes", pa.binary()), ("path", pa.string())]))]
-)
-_INDEX_SCHEMA = pa.schema(
-    [*_ROW_SCHEMA, ("file", pa.string()), ("offset", pa.int64()), ("num_samples", pa.int64())]
-)
+_SHARD_SCHEMA = pa.schema([*_ROW_SCHEMA, ("audio", pa.struct([("bytes", pa.binary()), ("path", pa.string())]))])
+_INDEX_SCHEMA = pa.schema([*_ROW_SCHEMA, ("file", pa.string()), ("offset", pa.int64()), ("num_samples", pa.int64())])
 _RESULT_SCHEMA = pa.schema([*_INDEX_SCHEMA, ("reason", pa.string())])
 
 
@@ -85,13 +81,11 @@ def write_shards(
         return _find(folder, manifest)
     doubled = [name for name, count in Counter(clip.clip_id for clip in clips).items() if count > 1]
     if not clips or doubled:
-        raise ValueError(
-            f"clip_id {doubled[0]!r} stands twice" if doubled else "no clips: the manifest is empty"
-        )
+        raise ValueError(f"clip_id {doubled[0]!r} stands twice" if doubled else "no clips: the manifest is empty")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as made:
-        partial = Path(made) / "shards"
-        summary = _summarise(_prepare(clips, partial, concurrency), partial)
+        unfinished = Path(made) / "shards"
+        summary = _summarise(_prepare(clips, unfinished, concurrency), unfinished)
         num_bad = len(summary.quarantine)
         if num_bad > max_bad_fraction * len(clips) or summary.num_clips == 0:
             shown = "; ".join(f"{item.path}: {item.reason}" for item in summary.quarantine[:5])
@@ -99,8 +93,8 @@ def write_shards(
                 f"{num_bad} of {len(clips)} clips are unreadable (allowed: {max_bad_fraction:.0%}): {shown}"
             )
         content = {"manifest": manifest, "num_clips": summary.num_clips, "strata": summary.strata}
-        (partial / SUMMARY_FILE).write_text(json.dumps(content, indent=1))
-        partial.rename(folder)
+        (unfinished / SUMMARY_FILE).write_text(json.dumps(content, indent=1))
+        unfinished.rename(folder)
     return summary
 
 
@@ -129,21 +123,16 @@ def _prepare(clips: Sequence[Clip], folder: Path, concurrency: int | None) -> pa
     num_bytes = 2 * seconds_to_samples(sum(clip.duration_s for clip in clips))
     num_blocks = max(1, min(len(rows), max(num_bytes // SHARD_BYTES, min(8, len(rows) // 32))))
     with _quiet():
-        manifest = ray.data.from_arrow(
-            pa.Table.from_pylist(rows, _ROW_SCHEMA), override_num_blocks=num_blocks
-        )
+        manifest = ray.data.from_arrow(pa.Table.from_pylist(rows, _ROW_SCHEMA), override_num_blocks=num_blocks)
         written = manifest.map_batches(
-            _write_block,
+            partial(_write_block, folder=str(folder)),
             batch_size=None,
             batch_format="pyarrow",
-            fn_kwargs={"folder": str(folder)},
             compute=ray.data.TaskPoolStrategy(size=concurrency),
         )
         results = pa.Table.from_pylist(written.take_all(), _RESULT_SCHEMA).sort_by("row")
     if results["row"].to_pylist() != list(range(len(rows))):
-        raise RuntimeError(
-            f"Ray Data returned {len(results)} of {len(rows)} rows; nothing is kept, prepare again"
-        )
+        raise RuntimeError(f"Ray Data returned {len(results)} of {len(rows)} rows; nothing is kept, prepare again")
     return results
 
 
@@ -156,9 +145,7 @@ def _write_block(block: pa.Table, folder: str) -> pa.Table:
     for stratum, members in groupby(block.to_pylist(), key=_stratum):
         decoded = [(row, *_encode(row)) for row in members]
         good = [
-            row | {"audio": {"bytes": audio, "path": row["clip_id"]}}
-            for row, audio, reason in decoded
-            if not reason
+            row | {"audio": {"bytes": audio, "path": row["clip_id"]}} for row, audio, reason in decoded if not reason
         ]
         results += [row | {"reason": reason} for row, _, reason in decoded if reason]
         if good:
@@ -192,18 +179,11 @@ def _encode(row: Mapping[str, Any]) -> tuple[bytes, str]:
     try:
         if file_sha256(row["path"]) != row["sha256"]:
             raise AudioError("the file has changed since its manifest was made; scan the corpus again")
-        waveform = decode_audio(row["path"])
-        begin, length = seconds_to_samples(row["start_s"]), seconds_to_samples(row["duration_s"])
-        cut = waveform[begin : begin + length]
-        if len(cut) == 0 or len(cut) < length - seconds_to_samples(SHORT_BY_SECONDS):
-            raise AudioError(
-                f"the clip lasts to {row['start_s'] + row['duration_s']:.2f} s, "
-                f"the file to {len(waveform) / SAMPLE_RATE:.2f} s"
-            )
+        waveform = decode_clip(row["path"], row["start_s"], row["duration_s"])
     except AudioError as error:
         return b"", str(error)
     # Scaled by hand: a 16-bit file comes back bit by bit, and overshoot is clipped and not wrapped.
-    samples = np.clip(np.rint(cut * 32768), -32768, 32767).astype("<i2")
+    samples = np.clip(np.rint(waveform * 32768), -32768, 32767).astype("<i2")
     buffer = io.BytesIO()
     soundfile.write(buffer, samples, SAMPLE_RATE, format="WAV", subtype="PCM_16")
     return buffer.getvalue(), ""

@@ -59,20 +59,16 @@ def tone(
     place = np.linspace(0, len(glide) - 1, take.num_samples)
     contour = np.exp(np.interp(place, np.arange(len(glide)), np.log(glide)))  # (T,)
     rate_hz, depth = vibrato
-    wobble = 1 + depth * np.sin(
-        2 * np.pi * rate_hz * take.tempo * take.seconds + take.rng.uniform(0, 2 * np.pi)
-    )
-    frequency = hz * take.pitch * contour * wobble
+    swing = 2 * np.pi * rate_hz * take.tempo * take.seconds + take.rng.uniform(0, 2 * np.pi)
+    frequency = hz * take.pitch * contour * (1 + depth * np.sin(swing))
     phase = 2 * np.pi * np.cumsum(frequency) / SAMPLE_RATE
     wave = np.zeros(take.num_samples)
     below, harmonic, twice_cos = np.zeros(take.num_samples), np.sin(phase), 2 * np.cos(phase)
     for number, amplitude in enumerate(partials, start=1):
         in_band = number * frequency.max() < _NYQUIST_HZ or number * frequency < _NYQUIST_HZ
         wave += amplitude * harmonic * in_band
-        below, harmonic = (
-            harmonic,
-            twice_cos * harmonic - below,
-        )  # sin (k + 1) x = 2 cos x sin k x - sin (k - 1) x
+        # sin (k + 1) x = 2 cos x sin k x - sin (k - 1) x
+        below, harmonic = harmonic, twice_cos * harmonic - below
     return wave
 
 
@@ -81,7 +77,8 @@ def noise(take: Take, low_hz: float, high_hz: float, tilt_db: float = 0.0) -> np
     hz = np.fft.rfftfreq(take.num_samples, 1 / SAMPLE_RATE)
     octave = np.log2(np.maximum(hz, 20) / (low_hz * take.pitch))
     band = (hz >= low_hz * take.pitch) & (hz <= high_hz * take.pitch)
-    spectrum = np.fft.rfft(take.rng.standard_normal(take.num_samples)) * band * 10 ** (tilt_db * octave / 20)
+    real, imaginary = take.rng.standard_normal((2, len(hz)))
+    spectrum = (real + 1j * imaginary) * band * 10 ** (tilt_db * octave / 20)
     return unit_power(np.fft.irfft(spectrum, take.num_samples))
 
 
@@ -116,9 +113,7 @@ def beat(take: Take, rate_hz: float, depth: float = 1.0) -> np.ndarray:
 def drift(take: Take, rate_hz: float) -> np.ndarray:
     """(T,) slow random gain in [0.1, 1]."""
     points = max(2, round(take.num_samples / SAMPLE_RATE * rate_hz * take.tempo) + 1)
-    return np.interp(
-        np.linspace(0, points - 1, take.num_samples), np.arange(points), take.rng.uniform(0.1, 1, points)
-    )
+    return np.interp(np.linspace(0, points - 1, take.num_samples), np.arange(points), take.rng.uniform(0.1, 1, points))
 
 
 def repeat(take: Take, event: Sound, length_s: float, rate_hz: float, jitter: float = 0.1) -> np.ndarray:
@@ -177,15 +172,11 @@ def speech(take: Take, prosody: Prosody) -> np.ndarray:
     count = max(2, round(take.num_samples / SAMPLE_RATE * prosody.syllables_per_s * take.tempo))
     ends = np.linspace(0, take.num_samples, count + 1).astype(int)
     pitch_hz = prosody.pitch_hz * take.pitch
-    contour = np.interp(
-        np.linspace(0, len(prosody.contour) - 1, take.num_samples),
-        np.arange(len(prosody.contour)),
-        prosody.contour,
-    )
+    place = np.linspace(0, len(prosody.contour) - 1, take.num_samples)
+    contour = np.interp(place, np.arange(len(prosody.contour)), prosody.contour)
     shimmer = 1 + prosody.unevenness * (drift(take, 2 * prosody.syllables_per_s) - 0.55)
-    pulses = np.diff(
-        np.floor(np.cumsum(pitch_hz * contour * shimmer) / SAMPLE_RATE), prepend=0.0
-    )  # (T,) 0 or 1
+    cycles = np.cumsum(pitch_hz * contour * shimmer) / SAMPLE_RATE
+    pulses = np.diff(np.floor(cycles), prepend=0.0)  # (T,) 1 where a cycle begins, else 0
     pulses += 0.02 * take.rng.standard_normal(take.num_samples)
     tract = take.rng.uniform(0.9, 1.1)
     wave = np.zeros(take.num_samples)

@@ -100,9 +100,7 @@ def _place(
             filled[placed[group]] += sizes[group]
 
 
-def _fill_missing(
-    label: str, groups: _Groups, fractions: Mapping[str, float], placed: dict[str, str]
-) -> None:
+def _fill_missing(label: str, groups: _Groups, fractions: Mapping[str, float], placed: dict[str, str]) -> None:
     """Move a group of the label to each split where it has none, if no label of that group loses a split by it."""
     for split in fractions:
         if any(placed[group] == split for group in groups[label]):

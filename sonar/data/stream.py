@@ -6,7 +6,7 @@ Shapes: B clips, T samples.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +17,7 @@ import pyarrow.feather as feather
 import torch
 from torch import Tensor
 
-from sonar.data.audio import seconds_to_samples
+from sonar.data.audio import decode_clip, seconds_to_samples
 from sonar.data.manifest import Clip
 
 _EVALUATION_BATCH = 32
@@ -41,9 +41,7 @@ class Batch(NamedTuple):
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on `device`."""
-        return Batch(
-            self.waveform.to(device), self.padding.to(device), self.is_replay.to(device), self.clip_ids
-        )
+        return Batch(self.waveform.to(device), self.padding.to(device), self.is_replay.to(device), self.clip_ids)
 
 
 class ClipStore:
@@ -85,9 +83,7 @@ class ClipStore:
         """(T,) float32 in [-1, 1], 16 kHz: `num_samples` of the clip from sample `begin` on, or what there is."""
         left = int(self.num_samples[row]) - begin
         count = left if num_samples is None else min(left, num_samples)
-        samples = np.frombuffer(
-            self._map(self._files[row]), "<i2", count, int(self._offsets[row]) + 2 * begin
-        )
+        samples = np.frombuffer(self._map(self._files[row]), "<i2", count, int(self._offsets[row]) + 2 * begin)
         return samples.astype(np.float32) * _INT16_SCALE
 
     def index(self, *, split: str) -> np.ndarray:
@@ -123,9 +119,7 @@ class StreamConfig:
     def __post_init__(self) -> None:
         """Refuse batches that cannot be drawn."""
         if self.batch_size < 1 or self.clip_seconds <= 0:
-            raise ValueError(
-                f"batch_size {self.batch_size} and clip_seconds {self.clip_seconds} must be positive"
-            )
+            raise ValueError(f"batch_size {self.batch_size} and clip_seconds {self.clip_seconds} must be positive")
         if not 0 <= self.replay_ratio <= 1:
             raise ValueError(f"replay_ratio is {self.replay_ratio}; it must lie in [0, 1]")
 
@@ -146,9 +140,7 @@ class MixedStream:
     take.
     """
 
-    def __init__(
-        self, new: Source, prior: Source, config: StreamConfig, *, rank: int = 0, world_size: int = 1
-    ) -> None:
+    def __init__(self, new: Source, prior: Source, config: StreamConfig, *, rank: int = 0, world_size: int = 1) -> None:
         """Build from the two sources; `rank` of `world_size` workers.
 
         Raises:
@@ -201,20 +193,27 @@ class MixedStream:
         """A crop that depends on seed, epoch and clip, not on the worker."""
         length = seconds_to_samples(self._config.clip_seconds)
         spare = max(0, int(store.num_samples[row]) - length)
-        begin = (
-            np.random.default_rng((self._config.seed, side, epoch, row)).integers(spare + 1) if spare else 0
-        )
+        begin = np.random.default_rng((self._config.seed, side, epoch, row)).integers(spare + 1) if spare else 0
         return store.waveform(row, int(begin), length)
 
 
 def batch_clips(store: ClipStore, index: np.ndarray, clip_seconds: float) -> Iterator[Batch]:
     """Evaluation batches: the clips of `index` in order, each cropped around its middle."""
+    return _in_order([store.clips[row] for row in index], lambda i: store.waveform(int(index[i])), clip_seconds)
+
+
+def file_batches(clips: Sequence[Clip], clip_seconds: float) -> Iterator[Batch]:
+    """The same straight from the audio files of `clips`."""
+    return _in_order(clips, lambda i: decode_clip(clips[i].path, clips[i].start_s, clips[i].duration_s), clip_seconds)
+
+
+def _in_order(clips: Sequence[Clip], waveform: Callable[[int], np.ndarray], clip_seconds: float) -> Iterator[Batch]:
     length = seconds_to_samples(clip_seconds)
-    for first in range(0, len(index), _EVALUATION_BATCH):
-        rows = [int(row) for row in index[first : first + _EVALUATION_BATCH]]
-        begins = [max(0, (int(store.num_samples[row]) - length) // 2) for row in rows]
-        waves = [store.waveform(row, begin, length) for row, begin in zip(rows, begins, strict=True)]
-        yield _collate(waves, length, [store.clips[row].clip_id for row in rows], [False] * len(rows))
+    for begin in range(0, len(clips), _EVALUATION_BATCH):
+        ids = [clip.clip_id for clip in clips[begin : begin + _EVALUATION_BATCH]]
+        waves = [waveform(i) for i in range(begin, begin + len(ids))]
+        cropped = [wave[max(0, (len(wave) - length) // 2) :][:length] for wave in waves]
+        yield _collate(cropped, length, ids, [False] * len(ids))
 
 
 @lru_cache(maxsize=8)

@@ -50,14 +50,10 @@ _PRIOR: Mapping[str, Sound] = {
     "click_train": lambda t: clicks(t, 300, 12, jitter=0.05),
     "fm_bell": lambda t: repeat(t, lambda s: bell(s, 500, 1.4, 4), 0.9, 1.6),
     "band_noise": lambda t: noise(t, 700, 1800),
-    "engine": lambda t: (
-        tone(t, 45, saw(20, 0.7), vibrato=(1.5, 0.05)) * beat(t, 11, 0.5) + noise(t, 50, 1500, -6)
-    ),
+    "engine": lambda t: tone(t, 45, saw(20, 0.7), vibrato=(1.5, 0.05)) * beat(t, 11, 0.5) + noise(t, 50, 1500, -6),
     "rain": lambda t: clicks(t, 800, 150) + 0.1 * noise(t, 500, 6000),
     "siren": lambda t: tone(t, 800, _ODD, vibrato=(0.8, 0.4)),
-    "knock": lambda t: repeat(
-        t, lambda s: (tone(s, 180, _SOFT) + noise(s, 100, 1200)) * decay(s, 0.03), 0.2, 4, 0.3
-    ),
+    "knock": lambda t: repeat(t, lambda s: (tone(s, 180, _SOFT) + noise(s, 100, 1200)) * decay(s, 0.03), 0.2, 4, 0.3),
     "drone_chord": lambda t: sum_of([tone(t, 130 * r, saw(5)) for r in (1, 1.26, 1.5, 2.0)]),
     "whistle": lambda t: tone(t, 1700, (1, 0.05), vibrato=(5, 0.03)) * drift(t, 3),
     "saw_buzz": lambda t: tone(t, 120, saw(40, 0.6)) * beat(t, 25, 0.3),
@@ -166,9 +162,7 @@ def write_synth_corpus(name: str, folder: Path, *, clips_per_class: int = 48, se
     if name not in SYNTH_CORPORA:
         raise ValueError(f"no synthetic corpus {name!r}; there are {', '.join(SYNTH_CORPORA)}")
     if clips_per_class < 3:
-        raise ValueError(
-            f"clips_per_class is {clips_per_class}; it must be >= 3: each split needs a recording"
-        )
+        raise ValueError(f"clips_per_class is {clips_per_class}; it must be >= 3, a recording for each split")
     if folder.exists():
         raise FileExistsError(f"{folder} exists; remove it, or give another folder")
     partial = folder.with_name(folder.name + ".partial")
@@ -178,9 +172,8 @@ def write_synth_corpus(name: str, folder: Path, *, clips_per_class: int = 48, se
         table = csv.writer(file, lineterminator="\n")
         table.writerow(_COLUMNS)
         for label, sound in SYNTH_CORPORA[name].items():
-            table.writerows(
-                _write_class(partial, label, sound, clips_per_class, (seed, _key(name), _key(label)))
-            )
+            key = (seed, _key(name), _key(label))
+            table.writerows(_write_class(partial, label, sound, clips_per_class, key))
     partial.rename(folder)
     return folder
 

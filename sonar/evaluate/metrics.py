@@ -24,7 +24,9 @@ def forgetting_rate(before: float, after: float) -> float:
     Source: FR = 100 (before - after) / before; gives the paper's 60.6 % for 34.8 -> 13.7.
     """
     if before <= 0:
-        raise ValueError(f"the base scores {before} on a task, so no share of it can be stated; check the task's labels")
+        raise ValueError(
+            f"the base scores {before} on a task, so no share of it can be stated; check the task's labels"
+        )
     return 100.0 * (before - after) / before
 
 

@@ -6,19 +6,14 @@ Shapes: N clips, D width.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
-import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score
 from sklearn.model_selection import GroupKFold, cross_val_score
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
-
-from sonar.data.stream import ClipStore, batch_clips
-from sonar.model.encoder import BeatsEncoder, patch_padding
-from sonar.model.fbank import log_mel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,33 +45,6 @@ class ProbeScore(NamedTuple):
     macro_f1: float
     accuracy: float
     class_f1: dict[str, float]
-
-
-@torch.no_grad()
-def embed_clips(encoder: BeatsEncoder, store: ClipStore, index: np.ndarray, clip_seconds: float) -> np.ndarray:
-    """Mean of the last layer over the non-padded patches.
-
-    Args:
-        encoder: left in eval mode.
-        store: audio.
-        index: (N,) rows of `store`.
-        clip_seconds: crop length in seconds.
-
-    Returns:
-        (N, D) float32.
-    """
-    encoder.eval()
-    device = next(encoder.parameters()).device
-    rows = []
-    for batch in batch_clips(store, index, clip_seconds):
-        batch = batch.to(device)
-        mel = log_mel(batch.waveform, encoder.config.fbank)  # (B, T) -> (B, F, M)
-        num_patches = mel.shape[1] // 16 * (mel.shape[2] // 16)
-        _, padding = patch_padding(batch.padding, mel.shape[1], num_patches)
-        hidden = encoder(mel, padding).last  # (B, L, D)
-        keep = (~padding).unsqueeze(-1).to(hidden.dtype)
-        rows.append(((hidden * keep).sum(1) / keep.sum(1)).cpu().numpy())  # (B, L, D) -> (B, D)
-    return cast(np.ndarray, np.concatenate(rows))
 
 
 def linear_probe(train: ProbeData, scored: ProbeData, config: ProbeConfig) -> ProbeScore:

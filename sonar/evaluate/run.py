@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sonar.data.stream import ClipStore
+from sonar.data.stream import ClipStore, batch_clips
+from sonar.evaluate.embed import embed_batches
 from sonar.evaluate.metrics import mean_forgetting, plasticity, worst_forgetting
-from sonar.evaluate.probe import ProbeConfig, ProbeData, ProbeScore, embed_clips, linear_probe
+from sonar.evaluate.probe import ProbeConfig, ProbeData, ProbeScore, linear_probe
 from sonar.model.encoder import BeatsEncoder
 
 
@@ -88,7 +89,7 @@ def _probe_data(encoder: BeatsEncoder, task: Task, split: str, config: ProbeConf
     index = np.asarray(rows, dtype=np.int64)
     clips = [task.store.clips[row] for row in rows]
     return ProbeData(
-        embeddings=embed_clips(encoder, task.store, index, config.clip_seconds),
+        embeddings=embed_batches(encoder, batch_clips(task.store, index, config.clip_seconds)),
         labels=np.asarray([_single_label(clip.labels, clip.clip_id) for clip in clips]),
         groups=np.asarray([clip.group for clip in clips]),
     )

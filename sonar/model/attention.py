@@ -62,11 +62,7 @@ class SelfAttention(nn.Module):
             (B, L, D).
         """
         query, key, value = (
-            self.qkv(hidden)
-            .unflatten(-1, (3, self.num_heads, -1))
-            .permute(2, 0, 3, 1, 4)
-            .contiguous()
-            .unbind(0)
+            self.qkv(hidden).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).contiguous().unbind(0)
         )  # each (B, H, L, E)
         logit_bias = self._logit_bias(query, bias, key_bias)  # (B or 1, H or 1, L or 1, L) or None
         dropout = self.dropout if self.training else 0.0
@@ -91,16 +87,12 @@ class SelfAttention(nn.Module):
         """The factor of the bias, (B, H, L, 1). Summing the weights of a group sums its outputs."""
         weight = gate.weight.unflatten(0, (2, GATE_GROUP)).sum(1)  # (2, E)
         shift = gate.bias.unflatten(0, (2, GATE_GROUP)).sum(1)  # (2,)
-        first, second = (
-            functional.linear(query, weight, shift).sigmoid().split(1, dim=-1)
-        )  # (B, H, L, 1) twice
+        first, second = functional.linear(query, weight, shift).sigmoid().split(1, dim=-1)  # (B, H, L, 1) twice
         gated = first * (second * self.gate_scale - 1.0) + 2.0
         return gated.to(query.dtype)
 
 
-def _attend_by_products(
-    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, dropout: float
-) -> Tensor:
+def _attend_by_products(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, dropout: float) -> Tensor:
     """Attention by two batched products, which beats the fused kernel on a CPU with a backward pass."""
     clips, heads, length, head_width = query.shape
     queries, keys, values = query.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1)  # (B H, L, E)

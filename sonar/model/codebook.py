@@ -35,16 +35,12 @@ class CodebookConfig:
     """
 
     ema_decay: float = 0.99  # of vectors and cluster sizes, BEATs
-    usage_decay: float = (
-        0.9  # gamma, SONAR; revives codes below 2-5 % of uniform use, needs 16k tokens a step
-    )
+    usage_decay: float = 0.9  # gamma, SONAR; revives codes below 2-5 % of uniform use, needs 16k tokens a step
     revive_scale: float = 10.0  # CVQ-VAE; [unknown] in SONAR
     anchor: AnchorRule = "centroid"  # SONAR
     revival: Revival = "online"  # "online" = SONAR; "hard" = replace below dead_threshold; "none"
     dead_threshold: float = 0.02  # relative use, 1 = uniform; only for revival "hard"
-    prior_usage_floor: float = (
-        0.0  # kappa: use counts as at least this times the prior use; 0 = paper, 0.5 = robust
-    )
+    prior_usage_floor: float = 0.0  # kappa: use counts as at least this times the prior use; 0 = paper, 0.5 = robust
     max_revive_fraction: float = 1.0  # share of all codes that may move in one step; 1 = paper, 0.05 = robust
 
     def __post_init__(self) -> None:
@@ -90,9 +86,7 @@ class Codebook(nn.Module):
         """Make an empty codebook; fill it by `initialise`, `init_kmeans` or a checkpoint."""
         super().__init__()
         if num_codes < 2 or code_width < 1:
-            raise ValueError(
-                f"num_codes is {num_codes} and code_width {code_width}: at least 2 and 1 are needed"
-            )
+            raise ValueError(f"num_codes is {num_codes} and code_width {code_width}: at least 2 and 1 are needed")
         self.register_buffer("vectors", torch.zeros(num_codes, code_width))
         for name in ("cluster_size", "usage", "prior_usage"):
             self.register_buffer(name, torch.zeros(num_codes))
@@ -164,9 +158,7 @@ class Codebook(nn.Module):
             sum_over_ranks(sums)
             total = float(counts.sum())
             if total == 0:
-                raise ValueError(
-                    "no tokens to update the codebook with: give at least one that is no padding"
-                )
+                raise ValueError("no tokens to update the codebook with: give at least one that is no padding")
             self.vectors.copy_(moved_vectors(self.vectors, sums, counts, config.ema_decay))
             self.cluster_size.copy_(moving_average(self.cluster_size, counts, config.ema_decay))
             self.usage.copy_(moving_average(self.usage, counts / total, config.usage_decay))
@@ -188,9 +180,7 @@ class Codebook(nn.Module):
         anchors = find_anchors(self.vectors[moving], tokens, num_tokens, rule, draws)
         moving = moving[: len(anchors)]  # (R,), fewer where tokens are few
         alpha = rate[moving].unsqueeze(1)  # (R, 1)
-        self.vectors[moving] = functional.normalize(
-            (1.0 - alpha) * self.vectors[moving] + alpha * anchors, dim=1
-        )
+        self.vectors[moving] = functional.normalize((1.0 - alpha) * self.vectors[moving] + alpha * anchors, dim=1)
         if config.revival == "hard":
             self.usage[moving] = config.dead_threshold / self.num_codes
         return int((alpha >= REVIVED_RATE).sum())
@@ -237,9 +227,7 @@ class Codebook(nn.Module):
         with torch.autocast(embedding.device.type, enabled=False):
             tokens = gather_rows(functional.normalize(embedding.float(), dim=1))
             if len(tokens) < self.num_codes:
-                raise ValueError(
-                    f"{len(tokens)} tokens for {self.num_codes} codes: give a larger first batch"
-                )
+                raise ValueError(f"{len(tokens)} tokens for {self.num_codes} codes: give a larger first batch")
             draws = shared_generator(generator, tokens.device)
             drawn = torch.randperm(len(tokens), generator=draws, device=tokens.device)[: self.num_codes]
             means, counts = cosine_kmeans(tokens, tokens[drawn], num_iterations)

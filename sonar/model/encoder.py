@@ -36,9 +36,7 @@ class EncoderConfig(TransformerConfig):
                 f"patch_width {self.patch_width} and position_kernel {self.position_kernel}: give at least 1"
             )
         if self.position_groups < 1 or self.width % self.position_groups:
-            raise ValueError(
-                f"width {self.width} is not a multiple of position_groups {self.position_groups}"
-            )
+            raise ValueError(f"width {self.width} is not a multiple of position_groups {self.position_groups}")
         if not 0 <= self.input_dropout < 1:
             raise ValueError(f"input_dropout is {self.input_dropout}: it must lie in [0, 1)")
 
@@ -54,9 +52,7 @@ class EncoderOutput(NamedTuple):
     """What an encoder made of a batch."""
 
     last: Tensor  # (B, V, D), V = L when all patches are visible
-    hidden: tuple[
-        Tensor, ...
-    ] = ()  # input of layer 0, then every layer's output, (B, V, D) each; empty unless asked
+    hidden: tuple[Tensor, ...] = ()  # input of layer 0, then every layer's output, (B, V, D) each; empty unless asked
 
 
 def patch_padding(sample_padding: Tensor, num_frames: int, num_patches: int) -> PatchPadding:
@@ -102,9 +98,7 @@ class PositionConv(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """(B, L, D) to (B, L, D)."""
-        weight = self.direction * (
-            self.gain / self.direction.norm(dim=(0, 1), keepdim=True)
-        )  # (D, D/G, kernel)
+        weight = self.direction * (self.gain / self.direction.norm(dim=(0, 1), keepdim=True))  # (D, D/G, kernel)
         sequence = hidden.transpose(1, 2)  # (B, D, L)
         mixed = functional.conv1d(sequence, weight, self.bias, padding=self.kernel // 2, groups=self.groups)
         mixed = mixed[..., : hidden.shape[1]]  # (B, D, L): an even kernel gives one too many
@@ -128,9 +122,7 @@ class BeatsEncoder(nn.Module):
         """Make the layers; weights come from a checkpoint or from `initialise`."""
         super().__init__()
         self.config = config
-        self.patch_embedding = nn.Conv2d(
-            1, config.patch_width, PATCH_SIZE, PATCH_SIZE, bias=config.patch_bias
-        )
+        self.patch_embedding = nn.Conv2d(1, config.patch_width, PATCH_SIZE, PATCH_SIZE, bias=config.patch_bias)
         self.patch_norm = nn.LayerNorm(config.patch_width)
         self.patch_projection = (
             nn.Linear(config.patch_width, config.width) if config.patch_width != config.width else None
@@ -235,9 +227,7 @@ def _visible_padding(padding: Tensor | None, visible: Tensor, fillers: Tensor | 
     return padded if fillers is None else padded | fillers
 
 
-def _zeroed(
-    patches: Tensor, padding: Tensor | None, visible: Tensor | None, fillers: Tensor | None
-) -> Tensor:
+def _zeroed(patches: Tensor, padding: Tensor | None, visible: Tensor | None, fillers: Tensor | None) -> Tensor:
     """Patches (B, L, D) with padded and hidden ones set to zero."""
     if visible is not None:
         real = torch.ones_like(visible) if fillers is None else (~fillers).long()  # (B, V)

@@ -23,9 +23,7 @@ LOW_HZ, HIGH_HZ = 20.0, 8000.0
 PREEMPHASIS = 0.97
 ENERGY_FLOOR = 2.0**-23  # float32 epsilon, Kaldi's
 WAVE_SCALE = 2.0**15  # Kaldi works on int16 values
-CPU_BLOCK_FRAMES = (
-    256  # a block's arrays (about 1 MB) stay in the cache of one core: 2x the speed of one big call
-)
+CPU_BLOCK_FRAMES = 256  # a block's arrays (about 1 MB) stay in the cache of one core: 2x the speed of one big call
 MEL_BAND = 16  # mel bins of one matrix product
 
 

@@ -53,9 +53,7 @@ def cosine_alignment_loss(estimate: Tensor, target: Tensor, keep: Tensor) -> Ten
     return _mean_kept(1.0 - cosine, keep)
 
 
-def commitment_loss(
-    embedding: Tensor, vectors: Tensor, keep: Tensor, reduction: Reduction = "mean"
-) -> Tensor:
+def commitment_loss(embedding: Tensor, vectors: Tensor, keep: Tensor, reduction: Reduction = "mean") -> Tensor:
     """Squared distance of the embedding to its code vector: L2 of SONAR's tokenizer stage, before its weight.
 
     Args:
@@ -73,9 +71,7 @@ def commitment_loss(
     return _mean_kept(_squared(embedding.float() - vectors.detach().float(), reduction), keep)
 
 
-def normalised_l2_loss(
-    student: Tensor, teacher: Tensor, keep: Tensor, reduction: Reduction = "mean"
-) -> Tensor:
+def normalised_l2_loss(student: Tensor, teacher: Tensor, keep: Tensor, reduction: Reduction = "mean") -> Tensor:
     """Squared distance of l2-normalised features: SONAR's L3 (tokenizer) and feature distillation (model).
 
     Args:
@@ -90,9 +86,7 @@ def normalised_l2_loss(
     Source: SONAR, arXiv:2509.15703, L3 and L_MAM; the reduction is [unknown] there.
     """
     _check_shapes(student, teacher, keep)
-    difference = functional.normalize(student.float(), dim=-1) - functional.normalize(
-        teacher.detach().float(), dim=-1
-    )
+    difference = functional.normalize(student.float(), dim=-1) - functional.normalize(teacher.detach().float(), dim=-1)
     return _mean_kept(_squared(difference, reduction), keep)
 
 

@@ -35,19 +35,13 @@ def random_mask(padding: Tensor, ratio: float, generator: torch.Generator) -> Ma
     Source: BEATs, arXiv:2212.09058, masked audio modelling (ratio 0.75).
     """
     if not 0 < ratio < 1:
-        raise ValueError(
-            f"mask ratio is {ratio}: it must lie inside (0, 1), to hide some patches but not all"
-        )
+        raise ValueError(f"mask ratio is {ratio}: it must lie inside (0, 1), to hide some patches but not all")
     num_real = (~padding).sum(1, keepdim=True)  # (B, 1)
     too_short = (num_real < 2).flatten().nonzero().flatten().tolist()
     if too_short:
-        raise ValueError(
-            f"clips {too_short} of the batch have fewer than 2 unpadded patches: drop or lengthen them"
-        )
+        raise ValueError(f"clips {too_short} of the batch have fewer than 2 unpadded patches: drop or lengthen them")
     num_masked = (num_real * ratio).round().clamp(min=1).minimum(num_real - 1)  # (B, 1)
-    noise = torch.rand(padding.shape, generator=generator, device=generator.device).to(
-        padding.device
-    )  # (B, L)
+    noise = torch.rand(padding.shape, generator=generator, device=generator.device).to(padding.device)  # (B, L)
     order = noise.masked_fill(padding, math.inf).argsort(dim=1, stable=True)  # (B, L)
     rank = torch.empty_like(order).scatter_(
         1, order, torch.arange(padding.shape[1], device=order.device).expand_as(order)

@@ -53,9 +53,7 @@ class LabelPredictor(nn.Module):
             ValueError: if `encoded` has not one vector for each of `mask.visible`.
         """
         if encoded.shape[:2] != mask.visible.shape:
-            raise ValueError(
-                f"encoded has shape {tuple(encoded.shape)} but the mask shows {tuple(mask.visible.shape)}"
-            )
+            raise ValueError(f"encoded has shape {tuple(encoded.shape)} but the mask shows {tuple(mask.visible.shape)}")
         hidden = self._with_mask_tokens(self.inlet(encoded), mask, padding)  # (B, L, D)
         bias = self.transformer.position_bias(hidden.shape[1])
         (hidden,) = self.transformer(hidden, padding, bias)  # (B, L, D)

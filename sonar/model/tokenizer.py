@@ -79,9 +79,7 @@ class Tokenizer(nn.Module):
         self.config = config
         width = config.encoder.width
         self.encoder = BeatsEncoder(config.encoder)
-        self.projection = nn.Sequential(
-            nn.Linear(width, width), nn.Tanh(), nn.Linear(width, config.code_width)
-        )
+        self.projection = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, config.code_width))
         self.codebook = Codebook(config.num_codes, config.code_width)
         self.estimator = Estimator(config) if with_estimator else None
 
@@ -119,9 +117,7 @@ class Tokenizer(nn.Module):
             ValueError: if the tokenizer has no estimator.
         """
         if self.estimator is None:
-            raise ValueError(
-                "this tokenizer has no estimator (public checkpoints lack it): call new_estimator first"
-            )
+            raise ValueError("this tokenizer has no estimator (public checkpoints lack it): call new_estimator first")
         return self.estimator(quantized, padding)
 
     def new_estimator(self, generator: torch.Generator) -> Estimator:
@@ -183,9 +179,7 @@ class RandomProjectionTokenizer(nn.Module):
         """
         with torch.autocast(log_mel.device.type, enabled=False):
             columns = log_mel.float().unfold(1, PATCH_SIZE, PATCH_SIZE)  # (B, L / 8, M, frames)
-            patches = (
-                columns.unfold(2, PATCH_SIZE, PATCH_SIZE).flatten(3).flatten(1, 2)
-            )  # (B, L, PATCH_SIZE ** 2)
+            patches = columns.unfold(2, PATCH_SIZE, PATCH_SIZE).flatten(3).flatten(1, 2)  # (B, L, PATCH_SIZE ** 2)
             patches = functional.layer_norm(patches, patches.shape[-1:])
             embedding = functional.normalize(patches @ self.projection, dim=-1)  # (B, L, d)
             return (embedding @ self.vectors.t()).argmax(-1)  # (B, L)

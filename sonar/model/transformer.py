@@ -76,9 +76,7 @@ class TransformerConfig:
     def stack(self, num_layers: int) -> "TransformerConfig":
         """The same kind of layers, `num_layers` of them: how the heads are derived from their encoder."""
         shared = {field.name: getattr(self, field.name) for field in fields(TransformerConfig)}
-        return TransformerConfig(
-            **(shared | {"num_layers": num_layers, "layer_drop": 0.0, "gradient_decay": 1.0})
-        )
+        return TransformerConfig(**(shared | {"num_layers": num_layers, "layer_drop": 0.0, "gradient_decay": 1.0}))
 
 
 class _DecayGradient(torch.autograd.Function):
@@ -143,9 +141,7 @@ class Transformer(nn.Module):
         """Make the layers and the table."""
         super().__init__()
         self.config = config
-        self.relative_bias = (
-            nn.Embedding(config.num_buckets, config.num_heads) if config.relative_position else None
-        )
+        self.relative_bias = nn.Embedding(config.num_buckets, config.num_heads) if config.relative_position else None
         self.layers = nn.ModuleList(TransformerLayer(config) for _ in range(config.num_layers))
 
     def forward(
@@ -164,16 +160,10 @@ class Transformer(nn.Module):
         """
         key_bias = None
         if padding is not None:
-            key_bias = torch.zeros_like(padding, dtype=hidden.dtype).masked_fill_(padding, -math.inf)[
-                :, None, None
-            ]
+            key_bias = torch.zeros_like(padding, dtype=hidden.dtype).masked_fill_(padding, -math.inf)[:, None, None]
         states = [hidden]
         for layer in self.layers:
-            if (
-                self.training
-                and self.config.layer_drop > 0
-                and float(torch.rand(())) < self.config.layer_drop
-            ):
+            if self.training and self.config.layer_drop > 0 and float(torch.rand(())) < self.config.layer_drop:
                 continue
             if self.config.gradient_decay != 1.0:
                 hidden = _decay_gradient(hidden, self.config.gradient_decay)

@@ -98,9 +98,7 @@ class Journal:
             try:
                 self._write(line)
             except OSError as error:
-                raise JournalError(
-                    f"{self.path}: cannot write {event} {data.get('trial_id', '')}: {error}"
-                ) from error
+                raise JournalError(f"{self.path}: cannot write {event} {data.get('trial_id', '')}: {error}") from error
             self.state.apply(parsed)
             self.events += 1
             return parsed
@@ -130,9 +128,7 @@ class Journal:
                 raise OSError(f"only {written} of {len(line)} bytes were written; is the disk full?")
             os.fsync(self._fd)
         except OSError:
-            with contextlib.suppress(
-                OSError
-            ):  # what is left is a torn line, cut when the journal is next opened
+            with contextlib.suppress(OSError):  # what is left is a torn line, cut when the journal is next opened
                 os.ftruncate(self._fd, self._size)
             raise
         self._size += len(line)
@@ -182,9 +178,7 @@ def _encode(event: Event) -> tuple[bytes, Event]:
     try:
         text = json.dumps(record, separators=(",", ":"), allow_nan=False).encode()
     except ValueError as error:
-        raise ValueError(
-            f"{event.event} {data.get('trial_id', '')}: {error}; allowed: finite numbers"
-        ) from error
+        raise ValueError(f"{event.event} {data.get('trial_id', '')}: {error}; allowed: finite numbers") from error
     line = b"%08x %s\n" % (zlib.crc32(text), text)
     decoded = _decode(line[:-1])
     assert decoded is not None

@@ -97,9 +97,7 @@ def pick_knee(points: Sequence[Point]) -> Pick:
     heights = _heights(points, front)
     order = sorted(range(len(front)), key=lambda place: (-heights[place], points[front[place]].name))
     if heights[order[0]] <= 0:
-        raise ValueError(
-            "no front point lies above the line between its ends: there is no knee, pick by a limit"
-        )
+        raise ValueError("no front point lies above the line between its ends: there is no knee, pick by a limit")
     ranked = [front[place] for place in order]
     second = points[ranked[1]]
     explanation = " ".join(

@@ -22,9 +22,10 @@ from sonar.data.corpora import ScanResult, load_corpus
 from sonar.data.manifest import Clip, manifest_hash
 from sonar.data.shards import write_shards
 from sonar.data.splits import check_labelled_splits
-from sonar.data.stream import ClipStore
+from sonar.data.stream import ClipStore, batch_clips
 from sonar.data.synth import write_synth_corpus
-from sonar.evaluate.probe import ProbeScore, embed_clips
+from sonar.evaluate.embed import embed_batches
+from sonar.evaluate.probe import ProbeScore
 from sonar.evaluate.run import Evaluation, evaluate_encoder, find_tasks
 from sonar.experiment import BaseConfig, TrialConfig
 from sonar.train.loop import StepReport
@@ -217,16 +218,14 @@ _SHOWN = ("masked_prediction", "masked_accuracy", "alignment", "step_seconds")
 
 def _embed(base: Checkpoint, new: ClipStore, prior: ClipStore, clip_seconds: float) -> Embeddings:
     if base.tokenizer is None:
-        raise ValueError(
-            "this base has no tokenizer; name the tokenizer of the same BEATs iteration (--tokenizer)"
-        )
+        raise ValueError("this base has no tokenizer; name the tokenizer of the same BEATs iteration (--tokenizer)")
     encoder = base.tokenizer.encoder
     new_index, prior_index = new.index(split="train"), prior.index(split="train")
     return Embeddings(
         new_index,
-        embed_clips(encoder, new, new_index, clip_seconds),
+        embed_batches(encoder, batch_clips(new, new_index, clip_seconds)),
         prior_index,
-        embed_clips(encoder, prior, prior_index, clip_seconds),
+        embed_batches(encoder, batch_clips(prior, prior_index, clip_seconds)),
     )
 
 

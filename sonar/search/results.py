@@ -27,9 +27,7 @@ def ranked_trials(state: SweepState) -> list[Ranked]:
     told = sorted((r for r in state.trials.values() if r.status == "told"), key=lambda record: record.trial_id)
     if not told:
         return []
-    points = [
-        Point(record.name, record.metrics["plasticity"], record.metrics["forgetting_rate"]) for record in told
-    ]
+    points = [Point(record.name, record.metrics["plasticity"], record.metrics["forgetting_rate"]) for record in told]
     ranks = nondominated_rank(_values(points), ("max", "min"))
     return [Ranked(record, point, int(rank)) for record, point, rank in zip(told, points, ranks, strict=True)]
 
@@ -89,10 +87,12 @@ def write_trials_csv(state: SweepState, path: Path) -> None:
     ranks = {r.record.trial_id: r.rank for r in ranked_trials(state)}
     rows = [_row(record, ranks.get(record.trial_id)) for _, record in sorted(state.trials.items())]
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    with path.open("w", newline="", encoding="utf-8") as file:
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, restval="")
         writer.writeheader()
         writer.writerows(rows)
+    temporary.replace(path)
 
 
 def _row(record: TrialRecord, rank: int | None) -> dict[str, Any]:

@@ -100,7 +100,7 @@ def ray_session(address: str) -> Iterator[None]:
     """Join or start Ray as `RunOptions.ray` says, quietly; a Ray that was started here ends with it."""
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "180")
     logging.getLogger("ray.data").setLevel(logging.WARNING)
-    ray.init(address=None if address == "auto" else address, log_to_driver=False, logging_level="ERROR")
+    ray.init(address=None if address == "auto" else address, log_to_driver=False, logging_level=logging.ERROR)
     try:
         yield
     finally:
@@ -128,4 +128,6 @@ def _begin(journal: Journal, sweep: Sweep, options: RunOptions, folder: Path) ->
     same = json.loads(json.dumps(settings))  # as the journal gives it back
     changed = [key for key in same if key != "num_trials" and known[key] != same[key]]
     if changed:
-        raise ConfigError(f"{folder} was made with another {', '.join(changed)}; resume it as it was, or use another --name")
+        raise ConfigError(
+            f"{folder} was made with another {', '.join(changed)}; resume it as it was, or use another --name"
+        )

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
 from sonar.config import to_dict
@@ -43,7 +44,8 @@ class TrialSource:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._sweep, self._journal, self._seed = sweep, journal, seed
         self._distributions = {key: _distribution(dimension) for key, dimension in sweep.space.items()}
-        directions = ["maximize" if way == "max" else "minimize" for way in sweep.objectives.values()]
+        ways = sweep.objectives.values()
+        directions = [StudyDirection.MAXIMIZE if way == "max" else StudyDirection.MINIMIZE for way in ways]
         self._study = optuna.create_study(directions=directions)
         self._asked: dict[str, optuna.Trial] = {}
         known = list(journal.state.trials.values())
@@ -61,9 +63,7 @@ class TrialSource:
             return self._again(self._unfinished.popleft())
         if self._anchors:
             name = self._anchors.popleft()
-            return self._record(
-                Suggestion(f"anchor-{name}", ANCHOR, {}, apply_preset(self._sweep.base, name))
-            )
+            return self._record(Suggestion(f"anchor-{name}", ANCHOR, {}, apply_preset(self._sweep.base, name)))
         if self._num_searched >= self._sweep.num_trials:
             return None
         trial_id = f"trial-{self._num_searched:03d}"
@@ -117,7 +117,10 @@ class TrialSource:
         if self._num_searched == 0 and (first := _base_point(self._sweep)) is not None:
             self._study.enqueue_trial(first)
         self._study.sampler = optuna.samplers.TPESampler(
-            multivariate=True, constant_liar=True, n_startup_trials=8, seed=self._seed * 100_003 + self._num_searched
+            multivariate=True,
+            constant_liar=True,
+            n_startup_trials=8,
+            seed=self._seed * 100_003 + self._num_searched,
         )
         trial = self._asked[trial_id] = self._study.ask(self._distributions)
         return dict(trial.params)

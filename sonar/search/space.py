@@ -149,11 +149,7 @@ def contains(dimension: Dimension, value: Any) -> bool:
     if isinstance(dimension, Choice):
         return any(type(value) is type(allowed) and value == allowed for allowed in dimension.values)
     numbers = int if isinstance(dimension, IntUniform) else (int, float)
-    return (
-        not isinstance(value, bool)
-        and isinstance(value, numbers)
-        and dimension.low <= value <= dimension.high
-    )
+    return not isinstance(value, bool) and isinstance(value, numbers) and dimension.low <= value <= dimension.high
 
 
 def describe_space(space: Mapping[str, Dimension]) -> dict[str, dict[str, Any]]:
@@ -171,15 +167,11 @@ def _check_scalars(sweep: Sweep) -> None:
     for field in ("domain", "name"):
         value = getattr(sweep, field)
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", value):
-            raise ConfigError(
-                f"{field}: got {value!r}; allowed: letters, digits, dots, dashes and underscores"
-            )
+            raise ConfigError(f"{field}: got {value!r}; allowed: letters, digits, dots, dashes and underscores")
     if type(sweep.num_trials) is not int or sweep.num_trials < 1:
         raise ConfigError(f"num_trials: got {sweep.num_trials!r}; allowed: 1 or more")
     if not math.isfinite(sweep.forgetting_limit):
-        raise ConfigError(
-            f"forgetting_limit: got {sweep.forgetting_limit!r}; allowed: a finite number, percent"
-        )
+        raise ConfigError(f"forgetting_limit: got {sweep.forgetting_limit!r}; allowed: a finite number, percent")
     wrong = {name: way for name, way in sweep.objectives.items() if way not in ("max", "min")}
     if wrong or not sweep.objectives:
         raise ConfigError(f"objectives: got {sweep.objectives!r}; allowed: 'max' or 'min' for each metric")

@@ -154,9 +154,7 @@ def check_fields(event: str, data: Mapping[str, Any]) -> None:
     if missing := sorted(required - data.keys()):
         raise JournalError(f"{event}: not given: {', '.join(missing)}")
     if unknown := sorted(data.keys() - required - optional):
-        raise JournalError(
-            f"{event}: unknown: {', '.join(unknown)}; allowed: {', '.join(required | optional)}"
-        )
+        raise JournalError(f"{event}: unknown: {', '.join(unknown)}; allowed: {', '.join(required | optional)}")
 
 
 def check_told(metrics: Mapping[str, float], objectives: Iterable[str], trial_id: str) -> None:
@@ -165,9 +163,7 @@ def check_told(metrics: Mapping[str, float], objectives: Iterable[str], trial_id
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise ValueError(f"told: trial {trial_id!r}: {name} is {value!r}; allowed: a finite number")
     if missing := [name for name in objectives if name not in metrics]:
-        raise ValueError(
-            f"told: trial {trial_id!r} lacks the objective {', '.join(missing)}; fail it instead"
-        )
+        raise ValueError(f"told: trial {trial_id!r} lacks the objective {', '.join(missing)}; fail it instead")
 
 
 def _suggested(event: Event) -> TrialRecord:

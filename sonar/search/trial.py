@@ -53,6 +53,7 @@ def run_trial(
         folder: of this trial; holds the state to resume from, then `checkpoint/` and `result.json`. A folder with a
             result is not run again.
         report: called after every step.
+        train_callbacks: of Ray Train, where several workers train; they hear what rank 0 reports.
 
     Raises:
         NonFiniteLossError: training diverged.

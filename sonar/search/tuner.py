@@ -121,7 +121,7 @@ class _SourceSearcher(Searcher):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_source": None}  # Tune pickles its searcher; the journal is our state
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> Any:
         assert self._source is not None
         suggestion = self._source.suggest()
         if suggestion is None:
@@ -156,7 +156,10 @@ class _JournalCallback(tune.Callback):
         metrics = _numbers(result)
         if "checkpoint_path" not in result and metrics:
             self._journal.append(
-                "reported", trial_id=trial.config["trial_id"], step=int(result.get("step", 0)), metrics=metrics
+                "reported",
+                trial_id=trial.config["trial_id"],
+                step=int(result.get("step", 0)),
+                metrics=metrics,
             )
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:

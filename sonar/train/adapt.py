@@ -14,9 +14,7 @@ from torch import nn
 from sonar.checkpoint import Checkpoint
 from sonar.data.stream import ClipStore, MixedStream, Source, StreamConfig, batch_clips
 from sonar.model.codebook import CodebookConfig
-from sonar.model.encoder import BeatsEncoder
 from sonar.model.predictor import LabelPredictor, PredictorConfig
-from sonar.model.tokenizer import Tokenizer
 from sonar.train.loop import Precision, Stage
 from sonar.train.objective import (
     DistillConfig,
@@ -139,14 +137,11 @@ class _Adaptation:
         if base.tokenizer is None:
             raise ValueError("this base has no tokenizer; name the tokenizer of the same BEATs iteration (--tokenizer)")
         self.mixture, self.config, self.worker = mixture, config, worker
-        self.old_encoder = cast(BeatsEncoder, self._teacher(base.encoder))
-        self.old_tokenizer = cast(Tokenizer, self._teacher(base.tokenizer))
+        self.old_encoder = freeze(copy.deepcopy(base.encoder).to(worker.device))
+        self.old_tokenizer = freeze(copy.deepcopy(base.tokenizer).to(worker.device))
         self.encoder = copy.deepcopy(base.encoder).to(worker.device)
         self.tokenizer = copy.deepcopy(base.tokenizer).to(worker.device)
         self.predictor, self.has_cold_heads = self._heads(base)
-
-    def _teacher(self, module: nn.Module) -> nn.Module:
-        return freeze(copy.deepcopy(module).to(self.worker.device))
 
     def _heads(self, base: Checkpoint) -> tuple[LabelPredictor, bool]:
         """The label predictor, and whether it or the estimator is new (the estimator is then replaced too)."""
@@ -188,9 +183,7 @@ class _Adaptation:
         return self._stage("predictor", objective, (self.predictor,), self.config.training.predictor_steps)
 
     def model_stage(self) -> Stage:
-        objective = ModelObjective(
-            self.encoder, self.predictor, self.tokenizer, self.old_encoder, self.config.distill
-        )
+        objective = ModelObjective(self.encoder, self.predictor, self.tokenizer, self.old_encoder, self.config.distill)
         return self._stage("model", objective, (self.encoder, self.predictor), self.num_steps("model_steps"))
 
     def num_steps(self, key: str) -> int:

@@ -60,7 +60,7 @@ def launch_adapt(
             storage_path=str(folder.resolve()),
             failure_config=FailureConfig(max_failures=MAX_FAILURES),
             checkpoint_config=CheckpointConfig(num_to_keep=1),
-            callbacks=list(callbacks),
+            callbacks=list(callbacks),  # type: ignore[arg-type]  # Ray's own annotation names another class
         ),
     )
     trainer.fit()
@@ -99,4 +99,5 @@ def _last_state() -> dict[str, Any] | None:
     if checkpoint is None:
         return None
     with checkpoint.as_directory() as folder:
-        return load_state(Path(folder) / STATE_FILE)
+        state: dict[str, Any] = load_state(Path(folder) / STATE_FILE)
+    return state

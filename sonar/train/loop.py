@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, cast
 
 import torch
 from torch import nn
@@ -112,7 +112,7 @@ def run_stage(stage: Stage, on_step: OnStep, *, start: int = 0, optimizer_state:
         losses.total.backward()
         norm = nn.utils.clip_grad_norm_(parameters, stage.optim.clip_norm)
         optimizer.step()
-        health = stage.objective.after_step(losses, _generator(stage.seed, step, 0))
+        health = cast(Objective, stage.objective).after_step(losses, _generator(stage.seed, step, 0))
         metrics = _metrics(losses, health, norm=float(norm), lr=rate)
         metrics["step_seconds"] = time.perf_counter() - began
         on_step(StepReport(stage.name, step + 1, stage.num_steps, metrics), optimizer)
@@ -151,7 +151,7 @@ def _check_finite(stage: str, step: int, losses: LossTerms, batch: Batch) -> Non
 
 def _metrics(losses: LossTerms, health: CodebookHealth | None, *, norm: float, lr: float) -> dict[str, float]:
     metrics = {name: float(value) for name, value in losses.terms.items()}
-    metrics |= {"loss": float(losses.total), "grad_norm": norm, "lr": lr}
+    metrics |= {"loss": float(losses.total.detach()), "grad_norm": norm, "lr": lr}
     if health is not None:
         metrics |= {f"codebook/{name}": float(value) for name, value in health._asdict().items()}
     return metrics

@@ -6,7 +6,7 @@ Shapes: B clips, T samples, F frames, M mel bins, L patches, V visible patches, 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -64,6 +64,9 @@ class DistillConfig:
             raise ValueError(f"label_smoothing is {self.label_smoothing}; it must lie in [0, 1)")
 
 
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+
 class CodeAssignment(NamedTuple):
     """The tokens of one step that the codebook learns from: embedding (N, d) unit rows, codes (N,)."""
 
@@ -101,7 +104,7 @@ def prepare_inputs(batch: Batch, fbank: FbankConfig) -> Inputs:
     return Inputs(mel, padding)
 
 
-def freeze(module: nn.Module) -> nn.Module:
+def freeze(module: ModuleT) -> ModuleT:
     """Put a teacher in eval mode without gradients; returns the same module."""
     return module.eval().requires_grad_(False)
 
@@ -132,7 +135,7 @@ class TokenizerObjective(nn.Module):
         super().__init__()
         self.student = student
         self.teacher = freeze(teacher)
-        self.old = None if old is None or config.tokenizer_weight == 0 else freeze(old)
+        self.old: Tokenizer | None = None if old is None or config.tokenizer_weight == 0 else freeze(old)
         self.config = config
         self.codebook = codebook
 
@@ -154,9 +157,7 @@ class TokenizerObjective(nn.Module):
         if self.old is not None:
             with torch.no_grad():
                 old_hidden = self.old.encoder(mel, padding).last
-            terms["tokenizer_drift"] = normalised_l2_loss(
-                out.hidden, old_hidden, keep, self.config.tokenizer_reduction
-            )
+            terms["tokenizer_drift"] = normalised_l2_loss(out.hidden, old_hidden, keep, self.config.tokenizer_reduction)
         if self.config.contrastive_weight > 0:
             terms["contrastive"] = contrastive_code_loss(embedding, vectors, codes, self.config.temperature)
         weights = {
@@ -196,7 +197,7 @@ class ModelObjective(nn.Module):
         self.student = student
         self.predictor = predictor
         self.tokenizer = freeze(tokenizer)
-        self.old = None if old is None or config.model_weight == 0 else freeze(old)
+        self.old: BeatsEncoder | None = None if old is None or config.model_weight == 0 else freeze(old)
         self.config = config
 
     def forward(self, batch: Batch, generator: torch.Generator) -> LossTerms:

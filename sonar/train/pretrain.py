@@ -19,7 +19,12 @@ from sonar.data.stream import ClipStore, MixedStream, Source, StreamConfig
 from sonar.model.codebook import CodebookConfig
 from sonar.model.encoder import BeatsEncoder, EncoderConfig
 from sonar.model.predictor import LabelPredictor, PredictorConfig
-from sonar.model.tokenizer import RandomProjectionConfig, RandomProjectionTokenizer, Tokenizer, TokenizerConfig
+from sonar.model.tokenizer import (
+    RandomProjectionConfig,
+    RandomProjectionTokenizer,
+    Tokenizer,
+    TokenizerConfig,
+)
 from sonar.train.loop import Stage
 from sonar.train.objective import DistillConfig, ModelObjective, TokenizerObjective, prepare_inputs
 from sonar.train.optim import OptimConfig
@@ -84,7 +89,10 @@ def pretrain(store: ClipStore, index: np.ndarray, config: PretrainConfig, hooks:
     pretraining = _Pretraining(store, index, config, worker)
     run_plan(pretraining.plan(), hooks)
     return Checkpoint(
-        encoder=pretraining.encoder, tokenizer=pretraining.tokenizer, predictor=pretraining.predictor, provenance={}
+        encoder=pretraining.encoder,
+        tokenizer=pretraining.tokenizer,
+        predictor=pretraining.predictor,
+        provenance={},
     )
 
 
@@ -124,14 +132,10 @@ class _Pretraining:
         }
 
     def plan(self) -> Plan:
-        return Plan(
-            models=self.models(), stages=(self.projection_stage, self.tokenizer_stage, self.model_stage)
-        )
+        return Plan(models=self.models(), stages=(self.projection_stage, self.tokenizer_stage, self.model_stage))
 
     def projection_stage(self) -> Stage:
-        objective = ModelObjective(
-            self.encoder, self.projection_predictor, self.projection, None, DistillConfig()
-        )
+        objective = ModelObjective(self.encoder, self.projection_predictor, self.projection, None, DistillConfig())
         trained = (self.encoder, self.projection_predictor)
         return self._stage("projection", objective, trained, self.config.projection_steps)
 

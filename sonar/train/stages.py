@@ -53,7 +53,11 @@ def run_plan(plan: Plan, hooks: Hooks) -> None:
     """Train the stages of `plan` from the start, or from where `hooks.state` left off, bitwise the same."""
     position, step, optimizer_state = 0, 0, None
     if hooks.state is not None:
-        position, step, optimizer_state = hooks.state["position"], hooks.state["step"], hooks.state["optimizer"]
+        position, step, optimizer_state = (
+            hooks.state["position"],
+            hooks.state["step"],
+            hooks.state["optimizer"],
+        )
         for name, module in plan.models.items():
             module.load_state_dict(hooks.state["models"][name])
         torch.set_rng_state(hooks.state["rng"])

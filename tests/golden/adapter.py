@@ -44,9 +44,7 @@ def load(state_dict: dict[str, Array], cfg: dict[str, Any], kind: str) -> Model:
     """Write a public file and read it as a user would."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.pt"
-        torch.save(
-            {"cfg": cfg, "model": {key: torch.from_numpy(value) for key, value in state_dict.items()}}, path
-        )
+        torch.save({"cfg": cfg, "model": {key: torch.from_numpy(value) for key, value in state_dict.items()}}, path)
         if kind == "tokenizer":
             tokenizer = load_tokenizer(path)
             return Model(tokenizer.encoder, None, tokenizer)
@@ -58,9 +56,7 @@ def _inputs(model: Model, wave: Array, mask: Array | None) -> Inputs:
     features = log_mel(torch.from_numpy(wave), model.encoder.config.fbank)
     if mask is None:
         return Inputs(features, None)
-    return Inputs(
-        features, patch_padding(torch.from_numpy(mask), features.shape[1], num_patches(wave.shape[1]))
-    )
+    return Inputs(features, patch_padding(torch.from_numpy(mask), features.shape[1], num_patches(wave.shape[1])))
 
 
 @torch.no_grad()
@@ -93,10 +89,7 @@ def preprocess(model: Model, wave: Array) -> Array:
 def hidden_states(model: Model, wave: Array, mask: Array | None) -> list[Array]:
     """Input of layer 0 and every layer's output."""
     inputs = _inputs(model, wave, mask)
-    return [
-        state.numpy()
-        for state in model.encoder(inputs.log_mel, inputs.patch_padding, return_hidden=True).hidden
-    ]
+    return [state.numpy() for state in model.encoder(inputs.log_mel, inputs.patch_padding, return_hidden=True).hidden]
 
 
 def frame_and_patch_mask(model: Model, wave: Array, mask: Array) -> tuple[Array, Array]:

@@ -2,6 +2,7 @@
 # fmt: off  (kept as it came with the golden vectors, so that the two can be compared)
 """Deterministic synthetic waveforms and parameter fills (numpy only, no RNG library dependence
 beyond numpy.random.RandomState's frozen MT19937 legacy stream for the parameter fill)."""
+
 import zlib
 import numpy as np
 
@@ -23,7 +24,7 @@ def synth(n, seed, dc=0.0, gain=1.0):
 
     n: samples; seed: int. All constants derive from the seed by a LCG. Returns int16[n];
     the waveform fed to models is int16/32768 (float32, exact)."""
-    p = lcg_noise(64, seed * 7919 + 13) + 0.5          # in [0,1)
+    p = lcg_noise(64, seed * 7919 + 13) + 0.5  # in [0,1)
     t = np.arange(n, dtype=np.float64) / SR
     x = np.zeros(n)
     for k in range(4):

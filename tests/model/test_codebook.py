@@ -92,9 +92,7 @@ def test_revival_moves_by_alpha_towards_the_anchor(codebook: Codebook) -> None:
     alpha = revive_rate(codebook.usage, 10.0, 0.9)[0]
     unit = functional.normalize(tokens, dim=1)
     anchor = unit[(unit @ old).argmax()]
-    torch.testing.assert_close(
-        codebook.vectors[0], functional.normalize((1 - alpha) * old + alpha * anchor, dim=0)
-    )
+    torch.testing.assert_close(codebook.vectors[0], functional.normalize((1 - alpha) * old + alpha * anchor, dim=0))
 
 
 def test_prior_usage_keeps_the_first_step_from_overwriting_a_trained_codebook(codebook: Codebook) -> None:
@@ -147,9 +145,7 @@ def test_revival_none_leaves_unused_codes_alone(codebook: Codebook) -> None:
     assert torch.equal(codebook.vectors[1:], before[1:])
 
 
-def test_kmeans_start_spreads_the_codes_over_the_tokens(
-    codebook: Codebook, generator: torch.Generator
-) -> None:
+def test_kmeans_start_spreads_the_codes_over_the_tokens(codebook: Codebook, generator: torch.Generator) -> None:
     tokens = tokens_at(codebook, torch.arange(NUM_CODES).repeat(20))
     started = Codebook(NUM_CODES, WIDTH)
     started.init_kmeans(tokens, generator)

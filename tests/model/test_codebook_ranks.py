@@ -30,9 +30,7 @@ def train(rank: int, folder: str, anchor: str) -> None:
     """One of two ranks; each has a generator of its own, as careless callers will."""
     torch.set_num_threads(1)
     store = distributed.FileStore(f"{folder}/store", 2)
-    distributed.init_process_group(
-        "gloo", store=store, rank=rank, world_size=2, timeout=timedelta(seconds=60)
-    )
+    distributed.init_process_group("gloo", store=store, rank=rank, world_size=2, timeout=timedelta(seconds=60))
     generator = torch.Generator().manual_seed(rank)
     codebook = codebook_of(0)
     config = CodebookConfig(anchor=anchor)  # type: ignore[arg-type]

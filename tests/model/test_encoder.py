@@ -54,9 +54,7 @@ def test_a_clip_of_padding_only_is_refused_by_number() -> None:
 
 def test_all_patches_visible_equals_the_full_pass(tiny_encoder: BeatsEncoder, log_mel: torch.Tensor) -> None:
     every = torch.arange(PATCHES).expand(CLIPS, PATCHES)
-    torch.testing.assert_close(
-        tiny_encoder(log_mel, visible=every).last, tiny_encoder(log_mel).last, atol=2e-5, rtol=0
-    )
+    torch.testing.assert_close(tiny_encoder(log_mel, visible=every).last, tiny_encoder(log_mel).last, atol=2e-5, rtol=0)
 
 
 def test_visible_with_padding_equals_the_full_pass_with_padding(
@@ -127,9 +125,7 @@ def test_buckets_are_t5s_exact_near_and_logarithmic_far() -> None:
     assert buckets[zero - 800 : zero - 798].tolist() == [159, 159] and buckets[-1] == 319
 
 
-def test_training_works_after_a_first_use_in_inference_mode(
-    tiny_encoder: BeatsEncoder, log_mel: torch.Tensor
-) -> None:
+def test_training_works_after_a_first_use_in_inference_mode(tiny_encoder: BeatsEncoder, log_mel: torch.Tensor) -> None:
     distance_buckets.cache_clear()
     with torch.inference_mode():
         tiny_encoder(log_mel)
@@ -159,20 +155,14 @@ def test_deep_norm_scales_value_output_and_feed_forward() -> None:
         assert weight.std().item() == pytest.approx(xavier * expected, rel=0.03)
 
 
-def test_pre_norm_stack_runs_and_normalises_its_output(
-    tiny_config: EncoderConfig, log_mel: torch.Tensor
-) -> None:
-    config = dataclasses.replace(
-        tiny_config, norm_first=True, deep_norm=False, gated=False, relative_position=False
-    )
+def test_pre_norm_stack_runs_and_normalises_its_output(tiny_config: EncoderConfig, log_mel: torch.Tensor) -> None:
+    config = dataclasses.replace(tiny_config, norm_first=True, deep_norm=False, gated=False, relative_position=False)
     encoder = BeatsEncoder(config).initialise(torch.Generator().manual_seed(0)).eval()
     last = encoder(log_mel).last
     torch.testing.assert_close(last.mean(-1), torch.zeros(CLIPS, PATCHES), atol=1e-5, rtol=0)
 
 
-def test_layer_drop_and_dropout_act_in_training_only(
-    tiny_config: EncoderConfig, log_mel: torch.Tensor
-) -> None:
+def test_layer_drop_and_dropout_act_in_training_only(tiny_config: EncoderConfig, log_mel: torch.Tensor) -> None:
     config = dataclasses.replace(tiny_config, layer_drop=0.9, dropout=0.5, attention_dropout=0.5)
     encoder = BeatsEncoder(config).initialise(torch.Generator().manual_seed(0))
     assert not torch.equal(encoder(log_mel).last, encoder(log_mel).last)

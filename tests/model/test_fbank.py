@@ -71,9 +71,7 @@ def test_clips_and_blocks_do_not_touch_each_other(generator: torch.Generator) ->
     waveform = torch.rand(3, 60_000, generator=generator) - 0.5
     together = log_mel(waveform, CONFIG)
     torch.testing.assert_close(together[1:2], log_mel(waveform[1:2], CONFIG), atol=0, rtol=0)
-    torch.testing.assert_close(
-        together[:, :50], log_mel(waveform[:, :8400], CONFIG)[:, :50], atol=1e-4, rtol=0
-    )
+    torch.testing.assert_close(together[:, :50], log_mel(waveform[:, :8400], CONFIG)[:, :50], atol=1e-4, rtol=0)
 
 
 def test_autocast_and_half_input_keep_float32(generator: torch.Generator) -> None:
@@ -106,6 +104,4 @@ def test_impossible_constants_are_refused(name: str, value: float) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_gpu_equals_cpu(generator: torch.Generator) -> None:
     waveform = torch.rand(2, 16_000, generator=generator) - 0.5
-    torch.testing.assert_close(
-        log_mel(waveform.cuda(), CONFIG).cpu(), log_mel(waveform, CONFIG), atol=1e-3, rtol=0
-    )
+    torch.testing.assert_close(log_mel(waveform.cuda(), CONFIG).cpu(), log_mel(waveform, CONFIG), atol=1e-3, rtol=0)

@@ -94,14 +94,10 @@ def test_commitment_is_mse_or_squared_distance() -> None:
 
 def test_contrastive_loss_is_log_k_for_equal_codes_and_closed_for_orthogonal_ones() -> None:
     equal = torch.ones(16, 4)
-    assert contrastive_code_loss(rows(5, 4), equal, torch.arange(5), 0.3).item() == pytest.approx(
-        math.log(16)
-    )
+    assert contrastive_code_loss(rows(5, 4), equal, torch.arange(5), 0.3).item() == pytest.approx(math.log(16))
     codes = torch.arange(4)
     expected = -math.log(math.exp(1 / 0.3) / (math.exp(1 / 0.3) + 3))
-    assert contrastive_code_loss(torch.eye(4) * 9, torch.eye(4), codes, 0.3).item() == pytest.approx(
-        expected, rel=1e-5
-    )
+    assert contrastive_code_loss(torch.eye(4) * 9, torch.eye(4), codes, 0.3).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_contrastive_loss_pulls_tokens_to_their_code_and_leaves_the_codebook() -> None:

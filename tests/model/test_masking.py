@@ -14,9 +14,7 @@ from sonar.model.masking import random_mask
     seed=st.integers(0, 99),
 )
 @settings(max_examples=60, deadline=None)
-def test_each_clip_hides_the_ratio_of_its_unpadded_patches(
-    lengths: list[int], ratio: float, seed: int
-) -> None:
+def test_each_clip_hides_the_ratio_of_its_unpadded_patches(lengths: list[int], ratio: float, seed: int) -> None:
     padding = torch.arange(60) >= torch.tensor(lengths).unsqueeze(1)
     mask = random_mask(padding, ratio, torch.Generator().manual_seed(seed))
     for clip, length in enumerate(lengths):

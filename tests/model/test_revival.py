@@ -20,9 +20,7 @@ from sonar.model.revival import (
 
 
 def unit_rows(count: int, width: int, seed: int = 0) -> torch.Tensor:
-    return functional.normalize(
-        torch.randn(count, width, generator=torch.Generator().manual_seed(seed)), dim=1
-    )
+    return functional.normalize(torch.randn(count, width, generator=torch.Generator().manual_seed(seed)), dim=1)
 
 
 @pytest.mark.parametrize(
@@ -41,9 +39,7 @@ def unit_rows(count: int, width: int, seed: int = 0) -> torch.Tensor:
         (0.9, 0.1, 0.0, 1e-3),
     ],
 )
-def test_alpha_follows_the_methods_table(
-    decay: float, relative_use: float, alpha: float, tolerance: float
-) -> None:
+def test_alpha_follows_the_methods_table(decay: float, relative_use: float, alpha: float, tolerance: float) -> None:
     usage = torch.full((1024,), relative_use / 1024)
     assert revive_rate(usage, 10.0, decay)[0].item() == pytest.approx(alpha, abs=tolerance)
 
@@ -77,9 +73,7 @@ def test_centroid_anchor_is_the_mean_of_the_most_similar_tokens() -> None:
 def test_probrandom_draws_from_the_softmax_of_similarity() -> None:
     tokens = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
     generator = torch.Generator().manual_seed(0)
-    draws = torch.stack(
-        [find_anchors(tokens[:1], tokens, 1, "probrandom", generator)[0] for _ in range(3000)]
-    )
+    draws = torch.stack([find_anchors(tokens[:1], tokens, 1, "probrandom", generator)[0] for _ in range(3000)])
     share = torch.stack([(draws == token).all(1).float().mean() for token in tokens])
     torch.testing.assert_close(share, torch.tensor([1.0, 0.0, -1.0]).softmax(0), atol=0.03, rtol=0)
 
@@ -87,9 +81,7 @@ def test_probrandom_draws_from_the_softmax_of_similarity() -> None:
 @pytest.mark.parametrize("rule", ["centroid", "closest", "probrandom", "random"])
 @given(num_codes=st.integers(1, 80), num_tokens=st.integers(1, 200), seed=st.integers(0, 99))
 @settings(max_examples=15, deadline=None)
-def test_anchors_are_distinct_and_never_more_than_tokens(
-    rule, num_codes: int, num_tokens: int, seed: int
-) -> None:
+def test_anchors_are_distinct_and_never_more_than_tokens(rule, num_codes: int, num_tokens: int, seed: int) -> None:
     tokens = torch.eye(num_tokens)  # a mean of tokens shows which ones it holds
     vectors = unit_rows(num_codes, num_tokens, seed)
     size = max(1, num_tokens // num_codes)
@@ -108,9 +100,7 @@ def test_perplexity_of_uniform_use_is_the_number_of_codes_and_of_one_code_is_one
     assert perplexity(torch.full((1024,), 3.0)) == pytest.approx(1024, rel=1e-4)
     assert perplexity(torch.tensor([7.0, 0.0, 0.0])) == pytest.approx(1.0)
     assert perplexity(torch.tensor([1.0, 1.0, 0.0])) == pytest.approx(2.0)
-    assert perplexity(torch.tensor([3.0, 1.0])) == pytest.approx(
-        math.exp(0.75 * math.log(4 / 3) + 0.25 * math.log(4))
-    )
+    assert perplexity(torch.tensor([3.0, 1.0])) == pytest.approx(math.exp(0.75 * math.log(4 / 3) + 0.25 * math.log(4)))
 
 
 def test_kmeans_finds_separate_directions_and_keeps_an_empty_cluster() -> None:

@@ -19,9 +19,7 @@ CLIPS, PATCHES, WIDTH, CODE_WIDTH, NUM_CODES = 2, 48, 48, 16, 64
 
 @pytest.fixture
 def tokenizer(tiny_config: EncoderConfig, generator: torch.Generator) -> Tokenizer:
-    config = TokenizerConfig(
-        encoder=tiny_config, num_codes=NUM_CODES, code_width=CODE_WIDTH, estimator_layers=2
-    )
+    config = TokenizerConfig(encoder=tiny_config, num_codes=NUM_CODES, code_width=CODE_WIDTH, estimator_layers=2)
     return Tokenizer(config).initialise(generator).eval()
 
 
@@ -40,9 +38,7 @@ def test_output_has_the_promised_shapes(tokenizer: Tokenizer, log_mel: torch.Ten
     assert tokenizer.estimate(output.quantized).shape == (CLIPS, PATCHES, WIDTH)
 
 
-def test_estimator_loss_reaches_the_encoder_through_the_codes(
-    tokenizer: Tokenizer, log_mel: torch.Tensor
-) -> None:
+def test_estimator_loss_reaches_the_encoder_through_the_codes(tokenizer: Tokenizer, log_mel: torch.Tensor) -> None:
     output = tokenizer(log_mel)
     tokenizer.estimate(output.quantized).square().sum().backward()
     gradient = tokenizer.encoder.patch_embedding.weight.grad
@@ -57,9 +53,7 @@ def test_padding_hides_tokens_from_the_estimator(tokenizer: Tokenizer, generator
     assert torch.equal(first[:, :16], second[:, :16])
 
 
-def test_without_an_estimator_the_error_says_what_to_do(
-    tokenizer: Tokenizer, generator: torch.Generator
-) -> None:
+def test_without_an_estimator_the_error_says_what_to_do(tokenizer: Tokenizer, generator: torch.Generator) -> None:
     bare = Tokenizer(tokenizer.config, with_estimator=False).initialise(generator)
     with pytest.raises(ValueError, match="call new_estimator first"):
         bare.estimate(torch.zeros(1, 8, CODE_WIDTH))
@@ -71,15 +65,12 @@ def test_without_an_estimator_the_error_says_what_to_do(
 
 def test_initialise_depends_on_the_generator_alone(tokenizer: Tokenizer) -> None:
     first, second = (
-        Tokenizer(tokenizer.config).initialise(torch.Generator().manual_seed(3)).state_dict()
-        for _ in range(2)
+        Tokenizer(tokenizer.config).initialise(torch.Generator().manual_seed(3)).state_dict() for _ in range(2)
     )
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
-def test_a_frozen_copy_never_changes(
-    tokenizer: Tokenizer, log_mel: torch.Tensor, generator: torch.Generator
-) -> None:
+def test_a_frozen_copy_never_changes(tokenizer: Tokenizer, log_mel: torch.Tensor, generator: torch.Generator) -> None:
     teacher = copy.deepcopy(tokenizer).requires_grad_(False)
     before = {key: value.clone() for key, value in teacher.state_dict().items()}
     teacher.eval()(log_mel)
@@ -120,8 +111,7 @@ def test_random_projection_ignores_loudness_and_uses_many_codes(generator: torch
 
 def test_random_projection_is_frozen_and_seeded() -> None:
     first, second = (
-        RandomProjectionTokenizer(RandomProjectionConfig(), torch.Generator().manual_seed(0))
-        for _ in range(2)
+        RandomProjectionTokenizer(RandomProjectionConfig(), torch.Generator().manual_seed(0)) for _ in range(2)
     )
     assert torch.equal(first.vectors, second.vectors) and torch.equal(first.projection, second.projection)
     assert not list(first.parameters())

@@ -36,9 +36,7 @@ def write_sweep(path: Path) -> None:
         journal.append("sweep_created", **CREATED)
         journal.append("suggested", trial_id="t0", kind="anchor", name="base <b>", params={})
         journal.append("started", trial_id="t0")
-        journal.append(
-            "told", trial_id="t0", metrics={"plasticity": 0, "forgetting_rate": 0}, checkpoint=None
-        )
+        journal.append("told", trial_id="t0", metrics={"plasticity": 0, "forgetting_rate": 0}, checkpoint=None)
         journal.append("suggested", trial_id="t1", kind="search", params={"a": 0.1 + 0.2}, config={"a": 0.3})
         journal.append("started", trial_id="t1")
         journal.append("reported", trial_id="t1", step=1, metrics={"loss": 2.5, "perplexity": math.nan})
@@ -204,9 +202,7 @@ def test_nothing_comes_before_the_sweep_itself(tmp_path: Path) -> None:
         ({"plasticity": 1.0}, "lacks the objective forgetting_rate; fail it instead"),
     ],
 )
-def test_no_non_finite_or_missing_objective_is_told(
-    path: Path, metrics: dict[str, Any], message: str
-) -> None:
+def test_no_non_finite_or_missing_objective_is_told(path: Path, metrics: dict[str, Any], message: str) -> None:
     before = path.read_bytes()
     with Journal(path) as journal:
         journal.append("suggested", trial_id="t4", kind="search", params={})

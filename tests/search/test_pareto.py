@@ -69,9 +69,7 @@ def test_shuffles_and_duplicates_change_nothing(
     shuffler.shuffle(order)
     mixed = [rows[i] for i in order]
     assert non_dominated(mixed, directions).tolist() == [non_dominated(rows, directions)[i] for i in order]
-    assert nondominated_rank(mixed, directions).tolist() == [
-        nondominated_rank(rows, directions)[i] for i in order
-    ]
+    assert nondominated_rank(mixed, directions).tolist() == [nondominated_rank(rows, directions)[i] for i in order]
     reference = [-4.0 if way == "max" else 4.0 for way in directions]
     assert hypervolume(mixed, directions, reference) == pytest.approx(
         hypervolume(rows, directions, reference), rel=1e-9
@@ -96,9 +94,7 @@ def test_a_staircase_has_its_closed_form() -> None:
 @given(st.lists(st.tuples(st.integers(-5, 5), st.integers(-5, 5)), max_size=8))
 def test_hypervolume_counts_the_unit_squares_that_are_dominated(rows: list[tuple[int, int]]) -> None:
     # plasticity up from -2, forgetting down from 3
-    squares = sum(
-        any(p >= x + 1 and f <= y - 1 for p, f in rows) for x in range(-2, 5) for y in range(3, -5, -1)
-    )
+    squares = sum(any(p >= x + 1 and f <= y - 1 for p, f in rows) for x in range(-2, 5) for y in range(3, -5, -1))
     assert hypervolume(np.array(rows, dtype=float), AXES, [-2, 3]) == pytest.approx(squares)
 
 
@@ -176,10 +172,7 @@ def test_the_explanation_tells_numbers_runner_up_and_what_would_change_it() -> N
     assert (pick.index, pick.runners_up) == (2, (1, 0))
     assert "'best' (plasticity +6.50 %, forgetting 4.00 %)" in pick.explanation
     assert "3 of 4 points" in pick.explanation
-    assert (
-        "Runner-up: 'mid' (plasticity +5.25 %, forgetting 2.00 %), 1.25 points less plastic"
-        in pick.explanation
-    )
+    assert "Runner-up: 'mid' (plasticity +5.25 %, forgetting 2.00 %), 1.25 points less plastic" in pick.explanation
     assert "A limit of 12.34 % would pick 'wild'" in pick.explanation
     assert "A limit below 4.00 % would pick 'mid'" in pick.explanation
     for limit, name in ((12.34, "wild"), (3.99, "mid")):  # what it says is what happens
@@ -197,9 +190,7 @@ def test_the_knee_of_a_bent_front_is_its_corner() -> None:
 
 
 def test_a_knee_that_hangs_on_one_point_says_so() -> None:
-    front = [
-        Point(n, p, f) for n, p, f in [("a", 0, 0), ("b", 5, 1), ("c", 12, 6), ("d", 13, 7), ("e", 14, 20)]
-    ]
+    front = [Point(n, p, f) for n, p, f in [("a", 0, 0), ("b", 5, 1), ("c", 12, 6), ("d", 13, 7), ("e", 14, 20)]]
     assert "The choice hangs on 'e'" in pick_knee(front).explanation
 
 

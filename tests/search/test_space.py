@@ -72,9 +72,7 @@ def test_a_sweep_is_named_after_its_domain_unless_it_has_a_name() -> None:
 
 def test_applying_params_changes_exactly_these_keys() -> None:
     config: Any = apply(sweep(), PARAMS)
-    assert config == Config(
-        sampling=Sampling(replay_ratio=0.5, num_clusters=3, retrieval="random"), weight=1.0
-    )
+    assert config == Config(sampling=Sampling(replay_ratio=0.5, num_clusters=3, retrieval="random"), weight=1.0)
     assert type(config.weight) is float
 
 
@@ -141,9 +139,7 @@ def test_params_must_be_the_whole_point_and_inside_the_space(params: dict[str, A
         (choice, ("a", ("b",)), "allowed: booleans"),
     ],
 )
-def test_a_dimension_that_cannot_be_searched_is_refused(
-    make: Any, values: tuple[Any, ...], message: str
-) -> None:
+def test_a_dimension_that_cannot_be_searched_is_refused(make: Any, values: tuple[Any, ...], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         make(*values)
 

@@ -1,0 +1,66 @@
+"""Clip embeddings of an encoder.
+
+Shapes: B clips, N clips in all, F frames, M mel bins, L patches, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from sonar.data.corpora import load_corpus
+from sonar.data.stream import Batch, file_batches
+from sonar.model.encoder import BeatsEncoder, patch_padding
+from sonar.model.fbank import log_mel
+
+
+@torch.no_grad()
+def embed_batches(encoder: BeatsEncoder, batches: Iterable[Batch]) -> np.ndarray:
+    """Mean of the last layer over the non-padded patches of every clip.
+
+    Args:
+        encoder: put in eval mode.
+        batches: audio, see `batch_clips`.
+
+    Returns:
+        (N, D) float32 in the order of the batches.
+    """
+    encoder.eval()
+    device = next(encoder.parameters()).device
+    rows = []
+    for batch in batches:
+        mel = log_mel(batch.waveform.to(device), encoder.config.fbank)  # (B, T) -> (B, F, M)
+        num_patches = mel.shape[1] // 16 * (mel.shape[2] // 16)
+        padding = patch_padding(batch.padding.to(device), mel.shape[1], num_patches).patch  # (B, L)
+        hidden = encoder(mel, padding).last  # (B, L, D)
+        keep = (~padding).unsqueeze(-1).to(hidden.dtype)
+        rows.append(((hidden * keep).sum(1) / keep.sum(1)).cpu().numpy())  # (B, L, D) -> (B, D)
+    return np.concatenate(rows)
+
+
+def write_embeddings(encoder: BeatsEncoder, corpus: Path, path: Path, clip_seconds: float) -> int:
+    """Embed every clip of a corpus into a Parquet file: clip_id, path, embedding.
+
+    Args:
+        encoder: what embeds.
+        corpus: folder of audio, or a manifest.
+        path: Parquet file to write.
+        clip_seconds: clips are cropped around their middle to this length in seconds.
+
+    Returns:
+        Number of clips.
+    """
+    clips = load_corpus(corpus, domain="embed").clips
+    vectors = embed_batches(encoder, file_batches(clips, clip_seconds))
+    columns = {
+        "clip_id": [clip.clip_id for clip in clips],
+        "path": [clip.path for clip in clips],
+        "embedding": list(vectors),
+    }
+    pq.write_table(pa.table(columns), path)
+    return len(clips)

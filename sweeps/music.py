@@ -1,0 +1,29 @@
+"""Music: do instruments gain from adaptation when the prior corpus already holds music?
+
+Command: python sweeps/music.py [--data DIR --prior DIR ...] [--smoke]; on a cluster: ray submit, see cluster/README.md
+Cost:    24 trials of about a minute and a half each on one core, two at a time on a laptop; `--smoke` takes minutes.
+Expect:  the smallest shift of the four domains, so the least forgetting even without replay.
+"""
+
+from sonar import DistillConfig, SamplingConfig, Sweep, TrainingConfig, TrialConfig, log_uniform, main, uniform
+
+SWEEP = Sweep(
+    domain="music",
+    base=TrialConfig(
+        sampling=SamplingConfig(num_clusters=16),
+        distill=DistillConfig(tokenizer_weight=1e4),
+        training=TrainingConfig(clip_seconds=2.0, tokenizer_steps=40, model_steps=80, predictor_steps=20),
+    ),
+    space={
+        "sampling.replay_ratio": uniform(0.1, 0.7),
+        "distill.tokenizer_weight": log_uniform(1e2, 1e6),
+        "distill.model_weight": log_uniform(1e-1, 1e2),
+        "codebook.usage_decay": uniform(0.9, 0.999),
+        "codebook.revive_scale": log_uniform(1.0, 30.0),
+    },
+    objectives={"plasticity": "max", "forgetting_rate": "min"},
+    num_trials=24,
+)
+
+if __name__ == "__main__":
+    main(SWEEP)
