@@ -1,5 +1,6 @@
 """Files that are whole or absent, and loads that never run code: the ground under the checkpoints."""
 
+import glob
 import hashlib
 import os
 import pickle
@@ -97,7 +98,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     if folder.exists():
         raise FileExistsError(f"{folder} exists already: give a new name or remove it")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    for remains in folder.parent.glob(f".{folder.name}.*.partial"):
+    for remains in _remains_of(folder):
         shutil.rmtree(remains)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
     try:
@@ -117,7 +118,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 def write_whole_file(path: Path, write: Callable[[BinaryIO], None]) -> None:
     """Write a file through a temporary name, so that `path` is the old file or the whole new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    for remains in path.parent.glob(f".{path.name}.*.partial"):
+    for remains in _remains_of(path):
         remains.unlink(missing_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
     try:
@@ -131,6 +132,11 @@ def write_whole_file(path: Path, write: Callable[[BinaryIO], None]) -> None:
         Path(name).unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def _remains_of(path: Path) -> Iterator[Path]:
+    """What killed writers of this very path left; `tempfile` adds 8 characters, so no other path fits."""
+    return path.parent.glob(f".{glob.escape(path.name)}.????????.partial")
 
 
 def _sync_folder(folder: Path) -> None:

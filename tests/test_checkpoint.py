@@ -371,6 +371,15 @@ def test_a_killed_save_leaves_the_old_state_and_the_next_one_cleans_up(checkpoin
     assert load_state(tmp_path / "state.pt") == {"step": 3} and load_checkpoint(tmp_path / "run").predictor is not None
 
 
+def test_a_writer_leaves_the_unfinished_files_of_others_alone(tmp_path: Path) -> None:
+    others = [tmp_path / name for name in (".state.pt.best.a1b2c3d4.partial", ".other.a1b2c3d4.partial")]
+    own = tmp_path / ".state.pt.a1b2c3d4.partial"
+    for path in (*others, own):
+        path.touch()
+    save_state({}, tmp_path / "state.pt")
+    assert all(path.exists() for path in others) and not own.exists()
+
+
 def test_training_state_comes_back_as_it_was(tmp_path: Path) -> None:
     state = {
         "step": 7, "rate": 1e-4, "name": "tokenizer", "done": False, "none": None, "betas": (0.9, 0.98),

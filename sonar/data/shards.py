@@ -207,13 +207,13 @@ def _stratum(row: Mapping[str, Any]) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No progress bars and no chatter of Ray Data."""
+    """No progress bars, no chatter of Ray Data, and no warning that there are none."""
     context, logger = ray.data.DataContext.get_current(), logging.getLogger("ray.data")
-    before = context.enable_progress_bars, logger.level
+    bars, level = context.enable_progress_bars, logger.level
     context.enable_progress_bars = False
-    logger.setLevel(logging.WARNING)
+    logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        context.enable_progress_bars = before[0]
-        logger.setLevel(before[1])
+        context.enable_progress_bars = bars
+        logger.setLevel(level)

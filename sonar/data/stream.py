@@ -5,7 +5,6 @@ Shapes: B clips, T samples.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -153,8 +152,9 @@ class MixedStream:
         num_replay = round(ratio * size)
         if 0 < ratio < 1 and num_replay in (0, size):
             raise ValueError(
-                f"replay_ratio {ratio} of batch_size {size} rounds to {num_replay} replay clips; use batches of at "
-                f"least {math.ceil(0.5 / min(ratio, 1 - ratio)) + 1} clips per worker"
+                f"replay_ratio {ratio} of batch_size {size} rounds to {num_replay} replay clips; use batches of more "
+                f"than {0.5 / max(min(ratio, 1 - ratio), 1e-9):.0f} clips per worker, or set the ratio to "
+                f"{round(ratio)}"
             )
         self._sides = ((new, size - num_replay), (prior, num_replay))
         for name, (source, count) in zip(("new", "prior"), self._sides, strict=True):

@@ -11,7 +11,7 @@ import soundfile
 from sonar.data.manifest import Clip
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_clip() -> Callable[..., Clip]:
     """A clip with made-up values; keyword arguments replace them."""
 
@@ -23,9 +23,9 @@ def make_clip() -> Callable[..., Clip]:
             duration_s=1.0,
             sample_rate=16_000,
             channels=1,
-            corpus="c",
+            corpus="birds",
             domain="bio",
-            labels=("x",),
+            labels=("wren",),
             group="g",
             split="train",
             sha256="0" * 64,

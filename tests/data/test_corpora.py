@@ -116,7 +116,7 @@ def test_too_many_bad_files_stop_the_scan_and_are_named(faulty_folder: Path) -> 
 
 
 def test_nothing_and_an_empty_folder_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="no corpus at .*none; give a manifest"):
+    with pytest.raises(FileNotFoundError, match=r"no corpus at .*none; give a manifest"):
         load_corpus(tmp_path / "none", domain="bio")
     with pytest.raises(ValueError, match="no audio in"):
         load_corpus(tmp_path, domain="bio")

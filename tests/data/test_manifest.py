@@ -51,22 +51,22 @@ def test_the_hash_knows_the_content_and_not_the_order_or_the_place(clips: list[C
     assert manifest_hash(clips[1:]) != manifest_hash(clips)
 
 
-def write_csv(path: Path, clip: Clip, **values: str) -> Path:
+def write_csv(manifest: Path, clip: Clip, **values: str) -> Path:
     row = {**clip._asdict(), "path": "a.wav", "labels": ";".join(clip.labels), **values}
-    path.write_text(",".join(row) + "\n" + ",".join(str(value) for value in row.values()) + "\n")
-    return path
+    manifest.write_text(",".join(row) + "\n" + ",".join(str(value) for value in row.values()) + "\n")
+    return manifest
 
 
 @pytest.mark.parametrize(
     ("column", "value", "allowed"),
     [
         ("split", "valid", "one of train, dev, test"),
-        ("duration_s", "0", "seconds > 0"),
-        ("duration_s", "inf", "seconds > 0"),
-        ("start_s", "-1", "seconds >= 0"),
-        ("start_s", "nan", "seconds >= 0"),
-        ("sample_rate", "16k", "whole number >= 1"),
-        ("channels", "0", "whole number >= 1"),
+        ("duration_s", "0", "a number of seconds > 0"),
+        ("duration_s", "inf", "a number of seconds > 0"),
+        ("start_s", "-1", "a number of seconds >= 0"),
+        ("start_s", "nan", "a number of seconds >= 0"),
+        ("sample_rate", "16k", "a whole number >= 1"),
+        ("channels", "0", "a whole number >= 1"),
         ("sha256", "abc", "64 lower-case hex digits"),
         ("clip_id", "", "a text that is not empty"),
         ("group", "", "a text that is not empty"),

@@ -1,93 +1,123 @@
+"""No recording stands on two sides, and every class that can be is in every split."""
+
 import random
-from collections import defaultdict
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sonar.data.manifest import SPLITS, Clip
 from sonar.data.splits import assign_splits, check_group_splits, check_labelled_splits
 
-PLAIN = Clip("", "", 0.0, 1.0, 16_000, 1, "c", "bio", (), "", "", "0" * 64)
+MakeClip = Callable[..., Clip]
 
 
-def corpus(groups: list[tuple[tuple[str, ...], int]]) -> list[Clip]:
-    """Clips of groups that are given by their labels and their number of clips."""
-    return [
-        PLAIN._replace(clip_id=f"{group}/{i}", labels=labels, group=f"g{group}")
-        for group, (labels, size) in enumerate(groups)
-        for i in range(size)
-    ]
+def corpus(make_clip: MakeClip, rows: Sequence[tuple[tuple[str, ...], str]]) -> list[Clip]:
+    return [make_clip(f"c{i}", labels=labels, group=group, split="") for i, (labels, group) in enumerate(rows)]
 
 
-GROUPS = st.lists(
-    st.tuples(st.sets(st.sampled_from("abcd"), max_size=2).map(lambda names: tuple(sorted(names))), st.integers(1, 6)),
+def splits_of_groups(clips: Sequence[Clip]) -> dict[str, set[str]]:
+    found = defaultdict(set)
+    for clip in clips:
+        found[clip.group].add(clip.split)
+    return found
+
+
+any_rows = st.lists(
+    st.tuples(st.lists(st.sampled_from("abcd"), max_size=2, unique=True).map(tuple), st.sampled_from("uvwxyz123456")),
     min_size=1,
     max_size=40,
 )
-SINGLE = st.lists(st.tuples(st.sampled_from("abcd").map(lambda name: (name,)), st.integers(1, 6)), min_size=1)
+one_label_per_group = st.dictionaries(  # label -> sizes of its groups
+    st.sampled_from("abcde"), st.lists(st.integers(1, 6), min_size=3, max_size=10), min_size=1
+)
 
 
-@given(groups=GROUPS, seed=st.integers(0, 5))
-def test_no_group_stands_in_two_splits_and_order_does_not_matter(
-    groups: list[tuple[tuple[str, ...], int]], seed: int
+@settings(max_examples=50, deadline=None)
+@given(rows=any_rows, seed=st.integers(0, 3))
+def test_no_group_is_in_two_splits(make_clip: MakeClip, rows: list[tuple[tuple[str, ...], str]], seed: int) -> None:
+    clips = corpus(make_clip, rows)
+    placed = assign_splits(clips, seed=seed)
+    assert all(len(splits) == 1 for splits in splits_of_groups(placed).values())
+    assert [clip._replace(split="") for clip in placed] == clips
+    assert {clip.split for clip in placed} <= set(SPLITS)
+    check_group_splits(placed)
+
+
+@settings(max_examples=50, deadline=None)
+@given(sizes=one_label_per_group, seed=st.integers(0, 3))
+def test_every_class_of_three_groups_is_in_all_splits(
+    make_clip: MakeClip, sizes: dict[str, list[int]], seed: int
 ) -> None:
-    clips = corpus(groups)
-    assigned = assign_splits(clips, seed=seed)
-    check_group_splits(assigned)
-    assert [clip._replace(split="") for clip in assigned] == clips
-    shuffled = clips.copy()
-    random.Random(seed).shuffle(shuffled)
-    assert set(assign_splits(shuffled, seed=seed)) == set(assigned)
+    rows = [((label,), f"{label}{g}") for label, of in sizes.items() for g, n in enumerate(of) for _ in range(n)]
+    placed = assign_splits(corpus(make_clip, rows), seed=seed)
+    check_labelled_splits(placed)
+    for label in sizes:
+        assert {clip.split for clip in placed if label in clip.labels} == set(SPLITS)
 
 
-@given(groups=SINGLE, seed=st.integers(0, 5))
-def test_a_label_with_three_groups_is_in_every_split(groups: list[tuple[tuple[str, ...], int]], seed: int) -> None:
-    found = defaultdict(set)
-    num_groups = defaultdict(set)
-    for clip in assign_splits(corpus(groups), seed=seed):
-        found[clip.labels[0]].add(clip.split)
-        num_groups[clip.labels[0]].add(clip.group)
-    for label, splits in found.items():
-        assert len(splits) == min(3, len(num_groups[label]))
+@settings(max_examples=30, deadline=None)
+@given(rows=any_rows, order=st.randoms(use_true_random=False))
+def test_the_order_of_the_clips_changes_nothing(
+    make_clip: MakeClip, rows: list[tuple[tuple[str, ...], str]], order: random.Random
+) -> None:
+    clips = corpus(make_clip, rows)
+    shuffled = list(clips)
+    order.shuffle(shuffled)
+    assert sorted(assign_splits(shuffled)) == sorted(assign_splits(clips))
 
 
-def test_groups_with_every_label_are_in_every_split() -> None:
-    speakers = corpus([(("anger",), 3)] * 3)
-    speakers += [clip._replace(clip_id=clip.clip_id + "n", labels=("neutral",)) for clip in speakers]
-    check_labelled_splits(assign_splits(speakers))
-
-
-def test_a_group_moves_where_the_labels_would_collide() -> None:
-    # Placed label by label, rare `b` and `c` take g0-g2 and g3-g5; `a` then finds its groups where they lie.
-    for seed in range(20):
-        clips = corpus(
-            [(("a", "b"), 1), (("b",), 1), (("b",), 1), (("a", "c"), 1), (("c",), 1), (("c",), 1), (("a",), 1)]
-        )
-        check_labelled_splits(assign_splits(clips, seed=seed))
-
-
-def test_shares_are_met_where_groups_are_many() -> None:
-    assigned = assign_splits(corpus([((label,), 2) for label in "ab" for _ in range(50)]))
+def test_the_shares_of_equal_groups_are_60_20_20(make_clip: MakeClip) -> None:
+    clips = corpus(make_clip, [((label,), f"{label}{i}") for label in "ab" for i in range(20)])
     for label in "ab":
-        of_label = [clip.split for clip in assigned if clip.labels == (label,)]
-        assert [of_label.count(split) for split in SPLITS] == [60, 20, 20]
+        placed = Counter(clip.split for clip in assign_splits(clips) if clip.labels == (label,))
+        assert placed == {"train": 12, "dev": 4, "test": 4}
 
 
-def test_the_seed_changes_the_split() -> None:
-    clips = corpus([(("a",), 1)] * 30)
-    assert assign_splits(clips, seed=0) == assign_splits(clips, seed=0)
-    assert assign_splits(clips, seed=0) != assign_splits(clips, seed=1)
+def test_the_shares_asked_for_are_the_shares_given(make_clip: MakeClip) -> None:
+    clips = corpus(make_clip, [(("a",), str(i)) for i in range(100)])
+    placed = assign_splits(clips, fractions={"train": 0.8, "dev": 0.15, "test": 0.05})
+    assert Counter(clip.split for clip in placed) == {"train": 80, "dev": 15, "test": 5}
 
 
-def test_a_class_without_a_clip_in_a_split_is_named(make_clip: Callable[..., Clip]) -> None:
-    clips = assign_splits(corpus([(("owl",), 4), (("owl",), 4)]))
-    with pytest.raises(ValueError, match=r"corpus c: class 'owl' has no clip in split test; it has 2 recording groups"):
+def test_the_seed_changes_the_split_and_nothing_else_does(make_clip: MakeClip) -> None:
+    clips = corpus(make_clip, [(("a",), str(i)) for i in range(30)])
+    assert assign_splits(clips, seed=1) == assign_splits(clips, seed=1)
+    assert assign_splits(clips, seed=1) != assign_splits(clips, seed=2)
+
+
+def test_labels_that_share_a_recording_can_all_be_in_all_splits(make_clip: MakeClip) -> None:
+    """Placed label by label, "b" would find 1 and 2 in one split."""
+    rows = [(("a",), "1"), (("a",), "3"), (("a",), "4"), (("c",), "2"), (("c",), "5"), (("c",), "6")]
+    rows += [(("b",), "1"), (("b",), "2"), (("b",), "7")]
+    for seed in range(10):
+        check_labelled_splits(assign_splits(corpus(make_clip, rows), seed=seed))
+
+
+@pytest.mark.parametrize("missing", SPLITS)
+def test_a_class_that_a_split_lacks_is_named(missing: str, make_clip: MakeClip) -> None:
+    whole = [make_clip(f"w{split}", split=split) for split in SPLITS]
+    lacking = [make_clip(f"o{split}", split=split, labels=("owl",), group="g") for split in SPLITS if split != missing]
+    check_labelled_splits(whole)
+    with pytest.raises(
+        ValueError, match=f"corpus birds: class 'owl' has no clip in split {missing}; it has 1 recording groups"
+    ):
+        check_labelled_splits([*whole, *lacking])
+
+
+def test_a_corpus_without_labels_needs_no_split(make_clip: MakeClip) -> None:
+    check_labelled_splits([make_clip("a", labels=())])
+
+
+def test_the_same_class_of_another_corpus_does_not_count(make_clip: MakeClip) -> None:
+    clips = [make_clip(split, split=split, corpus="two" if split == "dev" else "one") for split in SPLITS]
+    with pytest.raises(ValueError, match="corpus one: class 'wren' has no clip in split dev"):
         check_labelled_splits(clips)
-    check_labelled_splits([clip._replace(labels=()) for clip in clips])
 
 
-def test_a_torn_group_is_named(make_clip: Callable[..., Clip]) -> None:
-    with pytest.raises(ValueError, match=r"group 'g' stands in splits dev, train"):
-        check_group_splits([make_clip("0", split="dev"), make_clip("1", split="train")])
+def test_a_recording_that_is_torn_apart_is_named(make_clip: MakeClip) -> None:
+    clips = [make_clip("a", group="day1"), make_clip("b", group="day1", split="test"), make_clip("c")]
+    with pytest.raises(ValueError, match=r"group 'day1' stands in splits test, train: .* must be in one split"):
+        check_group_splits(clips)

@@ -1,0 +1,167 @@
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sonar.data.manifest import Clip
+from sonar.data.stream import Batch, ClipStore, MixedStream, Source, StreamConfig, batch_clips
+
+RATE = 16_000
+CONFIG = StreamConfig(batch_size=4, clip_seconds=0.001, replay_ratio=0.5, seed=0)
+PLAIN = Clip("", "", 0.0, 1.0, RATE, 1, "c", "bio", (), "", "train", "0" * 64)
+
+
+class MemoryStore(ClipStore):
+    """Clips whose sample i is 100 * row + i, so that a crop shows where it was taken."""
+
+    def __init__(self, name: str, lengths: list[int]) -> None:
+        self.clips = [PLAIN._replace(clip_id=f"{name}{row}") for row in range(len(lengths))]
+        self.num_samples = np.asarray(lengths, dtype=np.int64)
+
+    def waveform(self, row: int, begin: int = 0, num_samples: int | None = None) -> np.ndarray:
+        whole = 100 * row + np.arange(self.num_samples[row], dtype=np.float32)
+        return whole[begin:][:num_samples]
+
+
+def source(name: str, count: int, length: int = 16) -> Source:
+    return Source(MemoryStore(name, [length] * count), np.arange(count))
+
+
+def mixed(new: int, prior: int, config: StreamConfig = CONFIG, **worker: int) -> MixedStream:
+    return MixedStream(source("n", new), source("p", prior), config, **worker)
+
+
+@given(ratio=st.floats(0, 1), size=st.integers(1, 40), step=st.integers(0, 50))
+def test_every_batch_has_exactly_the_ratio(ratio: float, size: int, step: int) -> None:
+    config = replace(CONFIG, replay_ratio=ratio, batch_size=size)
+    if 0 < ratio < 1 and round(ratio * size) in (0, size):
+        with pytest.raises(ValueError, match="rounds to"):
+            mixed(7, 5, config)
+        return
+    batch = mixed(7, 5, config).batch(step)
+    assert batch.is_replay.sum() == round(ratio * size)
+    assert [clip_id[0] == "p" for clip_id in batch.clip_ids] == batch.is_replay.tolist()
+
+
+@given(
+    new=st.integers(1, 23),
+    prior=st.integers(1, 23),
+    world_size=st.integers(1, 4),
+    step=st.integers(0, 20),
+    ratio=st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]),
+)
+def test_workers_together_take_what_one_worker_would(
+    new: int, prior: int, world_size: int, step: int, ratio: float
+) -> None:
+    config = replace(CONFIG, replay_ratio=ratio, clip_seconds=0.0005)
+    parts = [mixed(new, prior, config, rank=rank, world_size=world_size).batch(step) for rank in range(world_size)]
+    whole = mixed(new, prior, replace(config, batch_size=4 * world_size)).batch(step)
+
+    def rows(batches: list[Batch]) -> Counter[tuple[object, ...]]:
+        return Counter(
+            (clip_id, tuple(wave.tolist()))
+            for batch in batches
+            for clip_id, wave in zip(batch.clip_ids, batch.waveform, strict=True)
+        )
+
+    assert rows(parts) == rows([whole])
+
+
+@given(new=st.integers(1, 30), prior=st.integers(1, 30), seed=st.integers(0, 9))
+@settings(max_examples=50)
+def test_no_clip_comes_twice_before_its_side_is_exhausted(new: int, prior: int, seed: int) -> None:
+    stream = mixed(new, prior, replace(CONFIG, seed=seed))
+    ids = [clip_id for step in range(40) for clip_id in stream.batch(step).clip_ids]
+    for side, size in (("n", new), ("p", prior)):
+        of_side = [clip_id for clip_id in ids if clip_id[0] == side]
+        for begin in range(0, len(of_side) - size + 1, size):
+            assert len(set(of_side[begin : begin + size])) == size
+
+
+def test_a_batch_depends_on_nothing_but_seed_step_and_rank() -> None:
+    ahead, fresh = mixed(9, 5), mixed(9, 5)
+    for step in range(6):
+        ahead.batch(step)
+    assert torch.equal(ahead.batch(3).waveform, fresh.batch(3).waveform)
+    assert ahead.batch(3).clip_ids == fresh.batch(3).clip_ids
+    other = mixed(9, 5, replace(CONFIG, seed=1))
+    assert [other.batch(step).clip_ids for step in range(3)] != [fresh.batch(step).clip_ids for step in range(3)]
+
+
+def test_a_long_clip_is_cropped_elsewhere_in_every_epoch_and_a_short_one_padded() -> None:
+    store = MemoryStore("n", [1_000, 10])
+    config = StreamConfig(batch_size=2, clip_seconds=50 / RATE, replay_ratio=0.0, seed=0)
+    stream = MixedStream(Source(store, np.arange(2)), Source(store, np.arange(0)), config)
+    begins = set()
+    for step in range(20):
+        batch = stream.batch(step)
+        crop, short = sorted(range(2), key=lambda row: batch.clip_ids[row])
+        begin = batch.waveform[crop, 0].item()
+        assert batch.waveform[crop].tolist() == (begin + np.arange(50)).tolist()
+        assert not batch.padding[crop].any()
+        assert batch.waveform[short].tolist() == (100 + np.arange(10)).tolist() + [0.0] * 40
+        assert batch.padding[short].tolist() == [False] * 10 + [True] * 40
+        begins.add(begin)
+    assert len(begins) > 15
+
+
+def test_only_the_rows_of_a_source_are_drawn() -> None:
+    store = MemoryStore("n", [16] * 10)
+    stream = MixedStream(Source(store, np.array([2, 5, 7])), source("p", 2), CONFIG)
+    drawn = {clip_id for step in range(6) for clip_id in stream.batch(step).clip_ids if clip_id[0] == "n"}
+    assert drawn == {"n2", "n5", "n7"}
+
+
+@pytest.mark.parametrize(
+    ("ratio", "world_size", "steps"), [(0.5, 1, 5), (0.5, 2, 3), (0.0, 1, 3), (0.75, 1, 9), (1.0, 1, 2)]
+)
+def test_an_epoch_is_over_when_every_new_clip_was_seen(ratio: float, world_size: int, steps: int) -> None:
+    config = replace(CONFIG, replay_ratio=ratio)
+    streams = [mixed(9, 6, config, rank=rank, world_size=world_size) for rank in range(world_size)]
+    assert streams[0].steps_per_epoch == steps
+    side, size = ("p", 6) if ratio == 1 else ("n", 9)
+    for count, complete in ((steps, True), (steps - 1, False)):
+        seen = {c for stream in streams for step in range(count) for c in stream.batch(step).clip_ids if c[0] == side}
+        assert (len(seen) == size) is complete
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"replay_ratio": 1.5}, "replay_ratio is 1.5; it must lie in"),
+        ({"batch_size": 0}, "must be positive"),
+        ({"clip_seconds": 0.0}, "must be positive"),
+    ],
+)
+def test_a_batch_that_cannot_be_is_refused(values: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(CONFIG, **values)
+
+
+def test_a_side_without_clips_is_refused_only_where_it_is_needed() -> None:
+    with pytest.raises(ValueError, match="there are no prior clips; give some, or set replay_ratio to 0"):
+        mixed(4, 0)
+    with pytest.raises(ValueError, match="there are no new clips; give some, or set replay_ratio to 1"):
+        mixed(0, 4)
+    assert not mixed(4, 0, replace(CONFIG, replay_ratio=0.0)).batch(0).is_replay.any()
+    assert mixed(0, 4, replace(CONFIG, replay_ratio=1.0)).batch(0).is_replay.all()
+
+
+def test_the_smallest_batch_that_an_error_names_is_enough() -> None:
+    with pytest.raises(ValueError, match="use batches of more than 5 clips per worker, or set the ratio to 0"):
+        mixed(4, 4, replace(CONFIG, replay_ratio=0.1))
+    assert mixed(4, 4, replace(CONFIG, replay_ratio=0.1, batch_size=6)).batch(0).is_replay.sum() == 1
+
+
+def test_evaluation_takes_every_clip_once_in_order_around_its_middle() -> None:
+    store = MemoryStore("n", [40 + row for row in range(70)])
+    index = np.arange(69, -1, -1)
+    batches = list(batch_clips(store, index, 30 / RATE))
+    assert [clip_id for batch in batches for clip_id in batch.clip_ids] == [f"n{row}" for row in index]
+    waves = torch.cat([batch.waveform for batch in batches])
+    for row, wave in zip(index, waves, strict=True):
+        assert wave[0] == 100 * row + (40 + row - 30) // 2
