@@ -5,13 +5,24 @@ Cost:    24 trials of about a minute and a half each on one core, two at a time 
 Expect:  DCPT at the forgetful end of the plane; SONAR near the base's retention.
 """
 
-from sonar import DistillConfig, SamplingConfig, Sweep, TrainingConfig, TrialConfig, log_uniform, main, uniform
+from sonar import (
+    DistillConfig,
+    ProbeConfig,
+    SamplingConfig,
+    Sweep,
+    TrainingConfig,
+    TrialConfig,
+    log_uniform,
+    main,
+    uniform,
+)
 
 SWEEP = Sweep(
     domain="bio",
     base=TrialConfig(
         sampling=SamplingConfig(num_clusters=16),
         distill=DistillConfig(tokenizer_weight=1e4),
+        probe=ProbeConfig(clip_seconds=3.0),
         training=TrainingConfig(clip_seconds=2.0, tokenizer_steps=40, model_steps=80, predictor_steps=20),
     ),
     space={

@@ -20,6 +20,7 @@ from sonar.data.audio import decode_clip, seconds_to_samples
 from sonar.data.manifest import Clip
 
 _EVALUATION_BATCH = 32
+_BUCKET_SECONDS = 0.5
 _INT16_SCALE = np.float32(1 / 32768)
 
 
@@ -197,23 +198,44 @@ class MixedStream:
         return store.waveform(row, int(begin), length)
 
 
-def batch_clips(store: ClipStore, index: np.ndarray, clip_seconds: float) -> Iterator[Batch]:
-    """Evaluation batches: the clips of `index` in order, each cropped around its middle."""
-    return _in_order([store.clips[row] for row in index], lambda i: store.waveform(int(index[i])), clip_seconds)
+class Bucket(NamedTuple):
+    """An evaluation batch of clips of like length, and where they stood in the sequence asked for."""
+
+    batch: Batch
+    positions: np.ndarray
 
 
-def file_batches(clips: Sequence[Clip], clip_seconds: float) -> Iterator[Batch]:
+def batch_clips(store: ClipStore, index: np.ndarray, clip_seconds: float) -> Iterator[Bucket]:
+    """Evaluation batches of the rows `index`, each clip cropped around its middle.
+
+    A clip is padded to the next multiple of half a second whatever its neighbours are, so its embedding does not
+    depend on the batch; batches come by length.
+    """
+    lengths = [int(store.num_samples[row]) for row in index]
+    return _buckets([store.clips[row] for row in index], lengths, lambda i: store.waveform(int(index[i])), clip_seconds)
+
+
+def file_batches(clips: Sequence[Clip], clip_seconds: float) -> Iterator[Bucket]:
     """The same straight from the audio files of `clips`."""
-    return _in_order(clips, lambda i: decode_clip(clips[i].path, clips[i].start_s, clips[i].duration_s), clip_seconds)
+    lengths = [seconds_to_samples(clip.duration_s) for clip in clips]
+    return _buckets(
+        clips, lengths, lambda i: decode_clip(clips[i].path, clips[i].start_s, clips[i].duration_s), clip_seconds
+    )
 
 
-def _in_order(clips: Sequence[Clip], waveform: Callable[[int], np.ndarray], clip_seconds: float) -> Iterator[Batch]:
-    length = seconds_to_samples(clip_seconds)
-    for begin in range(0, len(clips), _EVALUATION_BATCH):
-        ids = [clip.clip_id for clip in clips[begin : begin + _EVALUATION_BATCH]]
-        waves = [waveform(i) for i in range(begin, begin + len(ids))]
-        cropped = [wave[max(0, (len(wave) - length) // 2) :][:length] for wave in waves]
-        yield _collate(cropped, length, ids, [False] * len(ids))
+def _buckets(
+    clips: Sequence[Clip], lengths: Sequence[int], waveform: Callable[[int], np.ndarray], clip_seconds: float
+) -> Iterator[Bucket]:
+    limit, step = seconds_to_samples(clip_seconds), seconds_to_samples(_BUCKET_SECONDS)
+    padded = np.asarray([min(limit, -(-length // step) * step) for length in lengths], dtype=np.int64)
+    for length in np.unique(padded):
+        members = np.flatnonzero(padded == length)
+        for begin in range(0, len(members), _EVALUATION_BATCH):
+            positions = members[begin : begin + _EVALUATION_BATCH]
+            waves = [waveform(int(i)) for i in positions]
+            cropped = [wave[max(0, (len(wave) - length) // 2) :][:length] for wave in waves]
+            ids = [clips[i].clip_id for i in positions]
+            yield Bucket(_collate(cropped, int(length), ids, [False] * len(ids)), positions)
 
 
 @lru_cache(maxsize=8)

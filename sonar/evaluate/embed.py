@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -14,13 +15,13 @@ import pyarrow.parquet as pq
 import torch
 
 from sonar.data.corpora import load_corpus
-from sonar.data.stream import Batch, file_batches
+from sonar.data.stream import Bucket, file_batches
 from sonar.model.encoder import BeatsEncoder, patch_padding
 from sonar.model.fbank import log_mel
 
 
 @torch.no_grad()
-def embed_batches(encoder: BeatsEncoder, batches: Iterable[Batch]) -> np.ndarray:
+def embed_batches(encoder: BeatsEncoder, batches: Iterable[Bucket]) -> np.ndarray:
     """Mean of the last layer over the non-padded patches of every clip.
 
     Args:
@@ -28,19 +29,21 @@ def embed_batches(encoder: BeatsEncoder, batches: Iterable[Batch]) -> np.ndarray
         batches: audio, see `batch_clips`.
 
     Returns:
-        (N, D) float32 in the order of the batches.
+        (N, D) float32 in the order of the clips asked for.
     """
     encoder.eval()
     device = next(encoder.parameters()).device
-    rows = []
-    for batch in batches:
+    rows, positions = [], []
+    for batch, position in batches:
         mel = log_mel(batch.waveform.to(device), encoder.config.fbank)  # (B, T) -> (B, F, M)
         num_patches = mel.shape[1] // 16 * (mel.shape[2] // 16)
         padding = patch_padding(batch.padding.to(device), mel.shape[1], num_patches).patch  # (B, L)
         hidden = encoder(mel, padding).last  # (B, L, D)
         keep = (~padding).unsqueeze(-1).to(hidden.dtype)
         rows.append(((hidden * keep).sum(1) / keep.sum(1)).cpu().numpy())  # (B, L, D) -> (B, D)
-    return np.concatenate(rows)
+        positions.append(position)
+    in_order = np.argsort(np.concatenate(positions))
+    return cast(np.ndarray, np.concatenate(rows)[in_order])
 
 
 def write_embeddings(encoder: BeatsEncoder, corpus: Path, path: Path, clip_seconds: float) -> int:

@@ -134,6 +134,21 @@ class TransformerLayer(nn.Module):
         return functional.dropout(hidden, self.dropout, self.training)
 
 
+def local_bias(config: TransformerConfig) -> Tensor:
+    """A table of position biases that fall with distance, each head by a slope of its own: (num_buckets, H).
+
+    Inferred: BEATs starts its table at noise, which some hundred thousand steps can shape; a short training of a
+    small base or of fresh heads cannot, and a masked patch that cannot tell near from far learns label frequencies
+    only. Slopes 2^(-8 i / H) as in ALiBi, arXiv:2108.12409.
+    """
+    distance = torch.arange(-config.max_distance, config.max_distance + 1).abs().float()
+    buckets = distance_buckets(config.max_distance + 1, config.num_buckets, config.max_distance, torch.device("cpu"))
+    nearest = torch.full((config.num_buckets,), float(config.max_distance))
+    nearest = nearest.scatter_reduce(0, buckets, distance, "amin")  # (num_buckets,)
+    slopes = 2.0 ** (-8.0 * torch.arange(1, config.num_heads + 1) / config.num_heads)
+    return -nearest[:, None] * slopes[None, :]
+
+
 class Transformer(nn.Module):
     """Layers that share one table of relative position biases, computed once per forward."""
 
@@ -195,12 +210,14 @@ class Transformer(nn.Module):
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:
-        """Set every parameter: DeepNorm's Xavier gains (value, output and feed-forward by (8 N)^(-1/4)).
+        """Set every parameter: DeepNorm's Xavier gains (value, output and feed-forward by (8 N)^(-1/4)), local biases.
 
-        Source: DeepNorm, arXiv:2203.00555, encoder-only; BEATs, arXiv:2212.09058, section 3.1.
+        Source: DeepNorm, arXiv:2203.00555, encoder-only; BEATs, arXiv:2212.09058, section 3.1; biases see `local_bias`.
         """
         gain = (8 * self.config.num_layers) ** -0.25 if self.config.deep_norm else 1.0
         initialise_plain(self, generator)
+        if self.relative_bias is not None:
+            self.relative_bias.weight.copy_(local_bias(self.config))
         for layer in self.layers:
             assert isinstance(layer, TransformerLayer)
             projections = layer.attention.qkv.weight.chunk(3)  # (D, D) each

@@ -230,7 +230,7 @@ class _Adaptation:
         rows = pool[np.linspace(0, len(pool) - 1, min(HISTOGRAM_CLIPS, len(pool))).astype(np.int64)]
         codes = []
         with torch.no_grad():
-            for batch in batch_clips(self.mixture.prior, rows, self.config.training.clip_seconds):
+            for batch, _ in batch_clips(self.mixture.prior, rows, self.config.training.clip_seconds):
                 mel, padding = prepare_inputs(batch.to(self.worker.device), self.tokenizer.encoder.config.fbank)
                 codes.append(self.tokenizer.codes(mel, padding)[~padding])
         self.tokenizer.codebook.set_usage(torch.cat(codes))

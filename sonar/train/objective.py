@@ -152,7 +152,7 @@ class TokenizerObjective(nn.Module):
         vectors = self.student.codebook.vectors
         terms = {
             "alignment": cosine_alignment_loss(self.student.estimate(out.quantized, padding), target, keep),
-            "commitment": commitment_loss(out.embedding, vectors[out.codes], keep, "sum"),
+            "commitment": commitment_loss(out.embedding, vectors[out.codes], keep),
         }
         if self.old is not None:
             with torch.no_grad():

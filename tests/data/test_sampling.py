@@ -35,11 +35,8 @@ def in_turns(queries: np.ndarray, prior: np.ndarray, count: int) -> list[int]:
     ranked = np.argsort(-similarity, axis=1, kind="stable")
     found: list[int] = []
     for turn in range(len(prior)):
-        pairs = sorted((-similarity[q, ranked[q, turn]], ranked[q, turn]) for q in range(len(queries)))
-        found += [row for _, row in pairs if row not in found and not found.append(row)]  # type: ignore[func-returns-value]
-        found = list(dict.fromkeys(found))
-        if len(found) >= count:
-            break
+        pairs = sorted((-similarity[q, row], row) for q, row in enumerate(ranked[:, turn]))
+        found = list(dict.fromkeys([*found, *(int(row) for _, row in pairs)]))
     return found[:count]
 
 

@@ -1,5 +1,7 @@
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,8 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sonar.data.audio import decode_audio
+from sonar.data.corpora import load_corpus
 from sonar.data.manifest import Clip
-from sonar.data.stream import Batch, ClipStore, MixedStream, Source, StreamConfig, batch_clips
+from sonar.data.stream import Batch, ClipStore, MixedStream, Source, StreamConfig, batch_clips, file_batches
 
 RATE = 16_000
 CONFIG = StreamConfig(batch_size=4, clip_seconds=0.001, replay_ratio=0.5, seed=0)
@@ -157,11 +161,27 @@ def test_the_smallest_batch_that_an_error_names_is_enough() -> None:
     assert mixed(4, 4, replace(CONFIG, replay_ratio=0.1, batch_size=6)).batch(0).is_replay.sum() == 1
 
 
-def test_evaluation_takes_every_clip_once_in_order_around_its_middle() -> None:
-    store = MemoryStore("n", [40 + row for row in range(70)])
+def test_evaluation_takes_every_clip_once_around_its_middle_and_says_where_it_stood() -> None:
+    lengths = [3_000 + 977 * row for row in range(70)]
     index = np.arange(69, -1, -1)
-    batches = list(batch_clips(store, index, 30 / RATE))
-    assert [clip_id for batch in batches for clip_id in batch.clip_ids] == [f"n{row}" for row in index]
-    waves = torch.cat([batch.waveform for batch in batches])
-    for row, wave in zip(index, waves, strict=True):
-        assert wave[0] == 100 * row + (40 + row - 30) // 2
+    buckets = list(batch_clips(MemoryStore("n", lengths), index, 2.0))
+    assert sorted(np.concatenate([bucket.positions for bucket in buckets]).tolist()) == list(range(70))
+    for batch, positions in buckets:
+        assert batch.clip_ids == tuple(f"n{row}" for row in index[positions])
+        for row, wave, padding in zip(index[positions], batch.waveform, batch.padding, strict=True):
+            kept = min(lengths[row], 2 * RATE)
+            assert len(wave) == min(2 * RATE, -(-lengths[row] // 8_000) * 8_000)  # whatever its neighbours are
+            assert wave[0] == 100 * row + (lengths[row] - kept) // 2
+            assert padding.tolist() == [False] * kept + [True] * (len(wave) - kept)
+
+
+def test_files_give_the_batches_that_their_shards_would(tmp_path: Path, write_audio: Callable[..., Path]) -> None:
+    lengths = [0.3, 0.7, 0.8, 1.4]
+    for number, seconds in enumerate(lengths):
+        write_audio(f"corpus/{number}.wav", seconds=seconds)
+    clips = load_corpus(tmp_path / "corpus", domain="bio").clips
+    for batch, positions in file_batches(clips, 1.0):
+        for wave, padding, position in zip(batch.waveform, batch.padding, positions, strict=True):
+            whole = decode_audio(clips[position].path)
+            begin = max(0, (len(whole) - RATE) // 2)
+            assert np.array_equal(wave[~padding].numpy(), whole[begin : begin + RATE])
