@@ -33,6 +33,9 @@ RayAddress = Annotated[
 
 SMOKE_TRIALS = 6
 _SMOKE: dict[str, Any] = {
+    "base.pretrain.projection_steps": 100,
+    "base.pretrain.tokenizer_steps": 50,
+    "base.pretrain.model_steps": 80,
     "training.tokenizer_steps": 20,
     "training.model_steps": 40,
     "training.predictor_steps": 10,

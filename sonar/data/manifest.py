@@ -246,8 +246,6 @@ def _plain(clip: Clip, root: Path) -> dict[str, Any]:
 def _check_unique(clips: Sequence[Clip], path: Path) -> None:
     first: dict[str, int] = {}
     for number, clip in enumerate(clips, start=1):
-        if clip.clip_id in first:
-            raise ManifestError(
-                f"{path}, row {number}: clip_id {clip.clip_id!r} stands in row {first[clip.clip_id]} already"
-            )
-        first[clip.clip_id] = number
+        before = first.setdefault(clip.clip_id, number)
+        if before != number:
+            raise ManifestError(f"{path}, row {number}: clip_id {clip.clip_id!r} stands in row {before} already")

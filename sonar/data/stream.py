@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow.feather as feather
@@ -67,7 +67,8 @@ class ClipStore:
         if not index_path.is_file():
             raise FileNotFoundError(f"no shards in {self.folder}; prepare the corpus again")
         index = feather.read_table(index_path)
-        self.clips = _clips(index.select(Clip._fields).to_pylist())
+        rows = index.select(Clip._fields).to_pylist()
+        self.clips = [Clip(**row | {"labels": tuple(row["labels"])}) for row in rows]
         self.num_samples = index["num_samples"].to_numpy()
         self._files, self._offsets = index["file"].to_pylist(), index["offset"].to_numpy()
         self._splits = np.asarray([clip.split for clip in self.clips])
@@ -94,10 +95,6 @@ class ClipStore:
         if name not in self._mapped:
             self._mapped[name] = np.memmap(self.folder / name, dtype=np.uint8, mode="r")
         return self._mapped[name]
-
-
-def _clips(rows: list[dict[str, Any]]) -> list[Clip]:
-    return [Clip(**row | {"labels": tuple(row["labels"])}) for row in rows]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,9 +241,10 @@ def _permutation(size: int, seed: int, side: int, epoch: int) -> np.ndarray:
 
 
 def _collate(waves: list[np.ndarray], num_samples: int, ids: list[str], replay: list[bool]) -> Batch:
-    waveform = torch.zeros(len(waves), num_samples)
-    padding = torch.ones(len(waves), num_samples, dtype=torch.bool)
+    # By numpy: with 32 clips of 2 s on two busy cores 0.9 ms, against 13 ms where torch's threads wait for a core.
+    waveform = np.zeros((len(waves), num_samples), dtype=np.float32)
+    padding = np.ones((len(waves), num_samples), dtype=np.bool_)
     for row, wave in enumerate(waves):
-        waveform[row, : len(wave)] = torch.from_numpy(wave)
+        waveform[row, : len(wave)] = wave
         padding[row, : len(wave)] = False
-    return Batch(waveform, padding, torch.tensor(replay), tuple(ids))
+    return Batch(torch.from_numpy(waveform), torch.from_numpy(padding), torch.tensor(replay), tuple(ids))

@@ -98,7 +98,8 @@ def read_sweep(folder: Path) -> SweepState:
 @contextmanager
 def ray_session(address: str) -> Iterator[None]:
     """Join or start Ray as `RunOptions.ray` says, quietly; a Ray that was started here ends with it."""
-    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "180")
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "180")  # busy machines
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # its banner ignores verbose=0; the progress line is ours
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     ray.init(address=None if address == "auto" else address, log_to_driver=False, logging_level=logging.ERROR)
     try:

@@ -144,6 +144,9 @@ class _JournalCallback(tune.Callback):
     def __init__(self, source: TrialSource, journal: Journal, on_event: Callable[[], None]) -> None:
         self._source, self._journal, self._on_event = source, journal, on_event
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles its callbacks; the journal is our state
+
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         self._on_event()
 

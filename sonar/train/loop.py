@@ -20,7 +20,7 @@ Precision = Literal["fp32", "bf16"]
 
 
 class NonFiniteLossError(RuntimeError):
-    """A loss term became NaN or infinite; names the stage, step, term and clips."""
+    """A loss term or the gradient became NaN or infinite; names the stage, step, term and clips."""
 
 
 class Stream(Protocol):
@@ -91,7 +91,7 @@ def run_stage(stage: Stage, on_step: OnStep, *, start: int = 0, optimizer_state:
         optimizer_state: the optimiser's state after `start` steps; required when `start` > 0.
 
     Raises:
-        NonFiniteLossError: a loss term is NaN or infinite; nothing has been updated by that step.
+        NonFiniteLossError: a loss term or the gradient is not finite; nothing has been updated by that step.
     """
     parameters = _select_parameters(stage)
     optimizer = make_optimizer(parameters, stage.optim)
@@ -111,11 +111,14 @@ def run_stage(stage: Stage, on_step: OnStep, *, start: int = 0, optimizer_state:
         optimizer.zero_grad(set_to_none=True)
         losses.total.backward()
         norm = nn.utils.clip_grad_norm_(parameters, stage.optim.clip_norm)
+        if not torch.isfinite(norm):
+            raise _non_finite(stage.name, step, ["the gradient"], batch)
         optimizer.step()
         health = cast(Objective, stage.objective).after_step(losses, _generator(stage.seed, step, 0))
         metrics = _metrics(losses, health, norm=float(norm), lr=rate)
         metrics["step_seconds"] = time.perf_counter() - began
         on_step(StepReport(stage.name, step + 1, stage.num_steps, metrics), optimizer)
+    optimizer.zero_grad(set_to_none=True)  # what was trained may be a frozen teacher from here on
 
 
 def _select_parameters(stage: Stage) -> list[nn.Parameter]:
@@ -142,8 +145,12 @@ def _check_finite(stage: str, step: int, losses: LossTerms, batch: Batch) -> Non
     if torch.isfinite(losses.total):
         return
     bad = [name for name, value in losses.terms.items() if not torch.isfinite(value)] or ["total"]
+    raise _non_finite(stage, step, bad, batch)
+
+
+def _non_finite(stage: str, step: int, bad: list[str], batch: Batch) -> NonFiniteLossError:
     clips = ", ".join(batch.clip_ids[:8])
-    raise NonFiniteLossError(
+    return NonFiniteLossError(
         f"stage {stage}, step {step}: {', '.join(bad)} is not finite on clips {clips} (first 8). "
         "Lower optim.lr or the loss weights; the last checkpoint is kept."
     )

@@ -1,0 +1,153 @@
+"""The loop on a toy objective: what it reports, what it keeps, and how it stops."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from tiny import changed, tensors
+from torch import nn
+
+from sonar.data.stream import Batch
+from sonar.train.loop import NonFiniteLossError, Stage, StepReport, run_stage
+from sonar.train.objective import LossTerms
+from sonar.train.optim import OptimConfig, learning_rate
+
+OPTIM = OptimConfig(lr=0.1, final_lr=0.01, warmup_fraction=0.25)
+
+
+class Stream:
+    """The batch of a step is the step."""
+
+    def batch(self, step: int) -> Batch:
+        waveform = torch.full((2, 3), float(step))
+        return Batch(waveform, torch.zeros(2, 3, dtype=torch.bool), torch.zeros(2, dtype=torch.bool), ("a", "b"))
+
+
+class Toy(nn.Module):
+    """Pulls `weight` to noise; the term `poisoned` is `poison` at one step."""
+
+    def __init__(self, poison: float = 0.0, at: int = 2) -> None:
+        super().__init__()
+        self.weight, self.fixed = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3))
+        self.register_buffer("updates", torch.zeros(1))
+        self.poison, self.at = poison, at
+
+    def forward(self, batch: Batch, generator: torch.Generator) -> LossTerms:
+        pull = (self.weight * self.fixed - torch.rand(3, generator=generator)).square().sum()
+        poisoned = torch.tensor(self.poison if batch.waveform[0, 0] == self.at else 0.0)
+        return LossTerms(pull + poisoned, {"pull": pull.detach(), "poisoned": poisoned})
+
+    def after_step(self, losses: LossTerms, generator: torch.Generator) -> None:
+        self.updates += torch.rand(1, generator=generator)
+
+
+class Cliff(Toy):
+    """Finite loss, infinite gradient: the square root at zero."""
+
+    def forward(self, batch: Batch, generator: torch.Generator) -> LossTerms:
+        total = (self.weight * 0.0).abs().sum().sqrt() if batch.waveform[0, 0] == self.at else self.weight.sum()
+        return LossTerms(total, {"cliff": total.detach()})
+
+
+def stage(objective: Toy, **fields: Any) -> Stage:
+    plain = {
+        "name": "toy",
+        "objective": objective,
+        "trained": (objective,),
+        "stream": Stream(),
+        "num_steps": 6,
+        "optim": OPTIM,
+        "seed": 3,
+    }
+    return Stage(**plain | fields)
+
+
+def run(objective: Toy, **fields: Any) -> list[StepReport]:
+    reports: list[StepReport] = []
+    run_stage(stage(objective, **fields), lambda report, optimizer: reports.append(report))
+    return reports
+
+
+@pytest.mark.parametrize("poison", [float("nan"), float("inf"), -float("inf")])
+def test_a_loss_that_is_not_finite_names_everything_and_updates_nothing(poison: float) -> None:
+    objective, seen = Toy(poison), []
+    with pytest.raises(NonFiniteLossError, match=r"stage toy, step 2: poisoned is not finite on clips a, b \(first 8\)"):
+        run_stage(stage(objective), lambda report, optimizer: seen.append(tensors(objective)))
+    assert len(seen) == 2
+    assert changed(seen[-1], tensors(objective)) == []
+
+
+def test_a_gradient_that_is_not_finite_updates_nothing_either() -> None:
+    objective, seen = Cliff(), []
+    with pytest.raises(NonFiniteLossError, match="stage toy, step 2: the gradient is not finite on clips a, b"):
+        run_stage(stage(objective), lambda report, optimizer: seen.append(tensors(objective)))
+    assert changed(seen[-1], tensors(objective)) == []
+
+
+def test_every_step_reports_its_place_its_terms_and_the_rate_of_its_schedule() -> None:
+    reports = run(Toy())
+    assert [report[:3] for report in reports] == [("toy", step + 1, 6) for step in range(6)]
+    assert [report.metrics["lr"] for report in reports] == [learning_rate(step, 6, OPTIM) for step in range(6)]
+    for report in reports:
+        assert report.metrics["loss"] == report.metrics["pull"] + report.metrics["poisoned"]
+        assert report.metrics["step_seconds"] > 0
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another() -> None:
+    first, second, other = Toy(), Toy(), Toy()
+    run(first)
+    torch.rand(5)  # the global generator plays no part
+    run(second)
+    run(other, seed=4)
+    assert changed(tensors(first), tensors(second)) == []
+    assert set(changed(tensors(first), tensors(other))) == {"0.weight", "0.fixed", "0.updates"}
+
+
+def test_workers_draw_different_masks_and_the_same_codebook_updates() -> None:
+    first, second = Toy(), Toy()
+    run(first)
+    run(second, rank=1)
+    assert set(changed(tensors(first), tensors(second))) == {"0.weight", "0.fixed"}
+
+
+class Pair(Toy):
+    """A loss of `inner` and of weights that are not trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(3, 1)
+
+    def forward(self, batch: Batch, generator: torch.Generator) -> LossTerms:
+        total = (self.inner(self.weight) - 5.0).square().sum()
+        return LossTerms(total, {"total": total.detach()})
+
+    def after_step(self, losses: LossTerms, generator: torch.Generator) -> None:
+        assert self.inner.training and not self.training
+
+
+def test_only_the_trained_modules_change_and_only_they_are_in_training_mode() -> None:
+    objective = Pair()
+    before = tensors(objective)
+    run(objective, trained=(objective.inner,))
+    assert set(changed(before, tensors(objective))) == {"0.inner.weight", "0.inner.bias"}
+
+
+def test_six_steps_equal_three_and_three_resumed() -> None:
+    whole, resumed = Toy(), Toy()
+    states: list[dict[str, Any]] = []
+
+    def keep(report: StepReport, optimizer: torch.optim.Optimizer) -> None:
+        states.append(copy.deepcopy({"model": whole.state_dict(), "optimizer": optimizer.state_dict()}))
+
+    run_stage(stage(whole), keep)
+    resumed.load_state_dict(states[2]["model"])
+    steps: list[int] = []
+    run_stage(
+        stage(resumed),
+        lambda report, optimizer: steps.append(report.step),
+        start=3,
+        optimizer_state=states[2]["optimizer"],
+    )
+    assert steps == [4, 5, 6]
+    assert changed(tensors(whole), tensors(resumed)) == []
