@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -43,7 +42,7 @@ def embed_batches(encoder: BeatsEncoder, batches: Iterable[Bucket]) -> np.ndarra
         rows.append(((hidden * keep).sum(1) / keep.sum(1)).cpu().numpy())  # (B, L, D) -> (B, D)
         positions.append(position)
     in_order = np.argsort(np.concatenate(positions))
-    return cast(np.ndarray, np.concatenate(rows)[in_order])
+    return np.concatenate(rows)[in_order]
 
 
 def write_embeddings(encoder: BeatsEncoder, corpus: Path, path: Path, clip_seconds: float) -> int:

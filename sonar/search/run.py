@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ray
 
@@ -22,6 +23,7 @@ from sonar.search.space import Sweep, describe_space
 from sonar.search.tuner import plan_slots, tune_trials
 
 JOURNAL_FILE = "journal.jsonl"
+MEASURED = ("plasticity", "forgetting_rate")  # the axes of a front, and the objectives of a sweep
 PUBLISH_INTERVAL_S = 5.0
 
 
@@ -64,10 +66,12 @@ def run_sweep(sweep: Sweep, options: RunOptions, say: Say, publish: Callable[[Sw
     """
     folder = options.storage / sweep.name
     with Journal(folder / JOURNAL_FILE) as journal:
-        _begin(journal, sweep, options, folder)
+        settings = _check_resumable(journal, sweep, options, folder)
         with ray_session(options.ray):
             slots = plan_slots(sweep.base.training.num_workers, ray.cluster_resources(), options.max_concurrent)
             prepared = prepare(sweep.base, options.sources, options.storage, say)
+            if not journal.state.settings:  # only now: a sweep whose audio was not there has not begun
+                journal.append("sweep_created", **settings)
             progress = ProgressLine(sweep.num_trials + len(sweep.anchors), say)
             published = 0.0
 
@@ -80,7 +84,15 @@ def run_sweep(sweep: Sweep, options: RunOptions, say: Say, publish: Callable[[Sw
 
             tune_trials(TrialSource(sweep, journal, options.seed), journal, prepared, folder, slots, on_event)
             publish(journal.state)
-        return journal.state
+    _refuse_empty(journal.state)
+    return journal.state
+
+
+def _refuse_empty(state: SweepState) -> None:
+    """Raise ValueError when no trial has a result: there is no front to speak of."""
+    if not any(record.status == "told" for record in state.trials.values()):
+        reasons = "; ".join(f"{record.trial_id}: {record.reason}" for record in list(state.trials.values())[:3])
+        raise ValueError(f"no trial of {len(state.trials)} has a result: {reasons}")
 
 
 def read_sweep(folder: Path) -> SweepState:
@@ -108,8 +120,11 @@ def ray_session(address: str) -> Iterator[None]:
         ray.shutdown()
 
 
-def _begin(journal: Journal, sweep: Sweep, options: RunOptions, folder: Path) -> None:
-    settings = {
+def _check_resumable(journal: Journal, sweep: Sweep, options: RunOptions, folder: Path) -> dict[str, Any]:
+    """The settings that the journal is to begin with; refuses a journal that began otherwise."""
+    if set(sweep.objectives) != set(MEASURED):
+        raise ConfigError(f"objectives are {', '.join(sweep.objectives)}; a trial measures {' and '.join(MEASURED)}")
+    settings: dict[str, Any] = {
         "name": sweep.name,
         "domain": sweep.domain,
         "config": to_dict(sweep.base),
@@ -118,17 +133,15 @@ def _begin(journal: Journal, sweep: Sweep, options: RunOptions, folder: Path) ->
         "forgetting_limit": sweep.forgetting_limit,
         "num_trials": sweep.num_trials,
         "seed": options.seed,
-        "provenance": {"sources": options.sources._asdict() | {"prior": list(options.sources.prior)}},
+        "provenance": {"sources": options.sources._asdict()},
     }
     known = journal.state.settings
-    if not known:
-        journal.append("sweep_created", **settings)
-        return
-    if not options.resume:
+    if known and not options.resume:
         raise ConfigError(f"{folder} already holds a sweep; give --resume to continue it, or another --name")
     same = json.loads(json.dumps(settings))  # as the journal gives it back
-    changed = [key for key in same if key != "num_trials" and known[key] != same[key]]
+    changed = [key for key in same if known and key != "num_trials" and known[key] != same[key]]
     if changed:
         raise ConfigError(
-            f"{folder} was made with another {', '.join(changed)}; resume it as it was, or use another --name"
+            f"{folder} began with another {', '.join(changed)}; resume it as it was, or give another --name"
         )
+    return settings

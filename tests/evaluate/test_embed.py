@@ -83,5 +83,5 @@ def test_a_folder_becomes_one_row_per_clip(encoder: BeatsEncoder, tmp_path: Path
 
 
 def test_a_folder_that_is_not_there_is_named(encoder: BeatsEncoder, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="no corpus at .*missing"):
+    with pytest.raises(FileNotFoundError, match=r"no corpus at .*missing"):
         write_embeddings(encoder, tmp_path / "missing", tmp_path / "out.parquet", 1.0)

@@ -31,7 +31,7 @@ def test_an_unchanged_encoder_neither_forgets_nor_gains(before: dict[str, float]
 
 @given(scores)
 def test_the_order_of_the_tasks_does_not_matter_and_the_worst_is_no_less_than_the_mean(
-    before: dict[str, float]
+    before: dict[str, float],
 ) -> None:
     after = {task: score * (1 + index) / 3 for index, (task, score) in enumerate(before.items())}
     backwards = dict(reversed(after.items()))

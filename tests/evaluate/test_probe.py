@@ -2,8 +2,6 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from sonar.evaluate import probe
 from sonar.evaluate.probe import ProbeConfig, ProbeData, linear_probe
@@ -29,7 +27,7 @@ def test_classes_that_lie_apart_are_all_found() -> None:
 
 def test_labels_that_have_nothing_to_do_with_the_audio_score_at_chance() -> None:
     scores = [
-        linear_probe(blobs(seed, 60, distance=0.0), blobs(seed + 50, 60, distance=0.0), CONFIG) for seed in range(5)
+        linear_probe(blobs(seed, 60, distance=0.0), blobs(seed + 50, 400, distance=0.0), CONFIG) for seed in range(2)
     ]
     assert np.mean([score.accuracy for score in scores]) == pytest.approx(100 / 3, abs=6)
     assert np.mean([score.macro_f1 for score in scores]) == pytest.approx(100 / 3, abs=6)
@@ -48,8 +46,7 @@ def test_macro_f1_counts_every_class_alike() -> None:
     assert score.accuracy == pytest.approx(200 / 3)
 
 
-@given(scale=st.floats(1e-3, 1e3), shift=st.floats(-100, 100))
-@settings(max_examples=5)
+@pytest.mark.parametrize(("scale", "shift"), [(1e-3, 0.0), (700.0, -100.0)])
 def test_scale_and_offset_of_the_embeddings_do_not_matter(scale: float, shift: float) -> None:
     train, scored = blobs(0, distance=1.5), blobs(1, distance=1.5)
     plain = linear_probe(train, scored, CONFIG)

@@ -72,7 +72,9 @@ def run(objective: Toy, **fields: Any) -> list[StepReport]:
 @pytest.mark.parametrize("poison", [float("nan"), float("inf"), -float("inf")])
 def test_a_loss_that_is_not_finite_names_everything_and_updates_nothing(poison: float) -> None:
     objective, seen = Toy(poison), []
-    with pytest.raises(NonFiniteLossError, match=r"stage toy, step 2: poisoned is not finite on clips a, b \(first 8\)"):
+    with pytest.raises(
+        NonFiniteLossError, match=r"stage toy, step 2: poisoned is not finite on clips a, b \(first 8\)"
+    ):
         run_stage(stage(objective), lambda report, optimizer: seen.append(tensors(objective)))
     assert len(seen) == 2
     assert changed(seen[-1], tensors(objective)) == []

@@ -1,6 +1,7 @@
 """The learning rate against its closed form, and the rates that are refused."""
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -28,7 +29,7 @@ def test_the_rate_rises_linearly_and_never_leaves_its_bounds(
     assert all(0 < rate or share == 0 for rate in rates)
     assert max(rates) <= lr * (1 + 1e-12)
     falling = rates[num_rising:]
-    assert all(later <= earlier for earlier, later in zip(falling, falling[1:], strict=False))
+    assert all(later <= earlier for earlier, later in pairwise(falling))
 
 
 @pytest.mark.parametrize("num_steps", [2, 10, 100, 1000])

@@ -1,0 +1,153 @@
+"""The command line: what it says, and that a user's error ends with status 2, its message and no traceback."""
+
+import contextlib
+import importlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from fake_sweep import write_finished
+from tiny import make_base
+
+from sonar import cli as cli_module
+from sonar.checkpoint import load_checkpoint, save_checkpoint
+
+
+class Evil:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("touch hacked",)
+
+
+@pytest.fixture
+def sonar(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Run `sonar ...` in an empty folder; gives its exit status, output and errors."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sonar.search.run.ray_session", lambda address: contextlib.nullcontext())
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["sonar", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli_module.cli()
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    write_finished(tmp_path / "runs" / "bio")
+    return tmp_path / "runs" / "bio"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    save_checkpoint(make_base(), tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_the_installed_command_runs_without_arguments_of_its_own(root: Path) -> None:
+    target = re.search(r'^sonar = "([\w.]+):(\w+)"$', (root / "pyproject.toml").read_text(), flags=re.MULTILINE)
+    assert target is not None
+    assert getattr(importlib.import_module(target[1]), target[2]) is cli_module.cli
+
+
+@pytest.mark.parametrize("module", ["sonar", "sonar.cli"])
+def test_importing_it_waits_for_nothing_heavy(module: str) -> None:
+    code = f"import sys, {module}; print(*(set(sys.modules) & {{'torch', 'ray', 'mlflow', 'optuna', 'sklearn'}}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+def test_help_names_every_command(sonar) -> None:
+    status, out, _ = sonar("--help")
+    assert status == 0
+    for command in ("sweep", "front", "data", "pretrain", "adapt", "embed", "export", "report"):
+        assert command in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("pretrain", "--out", "x", "--set", "training.seeed=1"), "training.seed"),
+        (("pretrain", "--out", "x", "--set", "training.batch_size=many"), "training.batch_size"),
+        (("adapt", "--out", "x", "--preset", "dctp"), "no preset is called 'dctp'"),
+        (("adapt", "--out", "x", "--data", "missing/birds"), "no corpus at missing/birds"),
+        (("data", "scan", "missing/birds", "--out", "x.csv"), "no corpus at missing/birds"),
+        (("embed", "missing/birds", "--model", "nothing.pt", "--out", "x"), "no checkpoint file at nothing.pt"),
+        (("export", "--model", "nothing", "--out", "x"), "no checkpoint file at nothing"),
+        (("front", "show", "."), "holds no sweep (no journal.jsonl)"),
+        (("front", "pick", "nowhere"), "nowhere holds no sweep"),
+        (("sweep", "status", "nowhere"), "nowhere holds no sweep"),
+        (("report", "nowhere"), "nowhere holds no sweep"),
+    ],
+    ids=lambda value: "-".join(value[:2]) if isinstance(value, tuple) else None,
+)
+def test_a_users_error_ends_with_2_and_its_message(sonar, arguments: tuple[str, ...], message: str) -> None:
+    status, _, err = sonar(*arguments)
+    assert status == 2
+    assert err.startswith("error: ") and message in err
+    assert "Traceback" not in err
+
+
+def test_an_unknown_option_ends_with_2_too(sonar) -> None:
+    status, _, err = sonar("pretrain", "--out", "x", "--sett", "a=1")
+    assert status == 2 and "--sett" in err
+
+
+def test_a_hostile_checkpoint_is_refused_and_not_run(sonar, tmp_path: Path) -> None:
+    torch.save({"model": Evil(), "cfg": {}}, tmp_path / "evil.pt")
+    status, _, err = sonar("export", "--model", "evil.pt", "--out", "out.pt")
+    assert status == 2 and "evil.pt" in err and "refused" in err
+    assert not (tmp_path / "hacked").exists() and not (tmp_path / "out.pt").exists()
+
+
+def test_a_traceback_is_there_for_who_asks(sonar, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SONAR_TRACEBACK", "1")
+    monkeypatch.setattr(sys, "argv", ["sonar", "front", "show", "nowhere"])
+    with pytest.raises(FileNotFoundError, match="nowhere holds no sweep"):
+        cli_module.cli()
+
+
+def test_the_front_of_a_finished_sweep_is_shown_and_picked_from(sonar, sweep: Path) -> None:
+    status, out, _ = sonar("front", "show", sweep)
+    assert status == 0 and "trial-" in out
+    status, out, _ = sonar("front", "pick", sweep, "--limit", "2")
+    assert status == 0 and "forgetting is at most 2 %" in out and "checkpoint: " in out
+    status, _, err = sonar("front", "pick", sweep, "--limit", "-90")
+    assert status == 2 and "no point forgets at most -90 %" in err
+    status, _, err = sonar("front", "pick", sweep, "--rule", "best")
+    assert status == 2 and "there are epsilon and knee" in err
+
+
+def test_the_status_of_a_sweep_names_what_failed(sonar, sweep: Path) -> None:
+    status, out, _ = sonar("sweep", "status", sweep)
+    assert status == 0
+    assert "13/14 done 0 run 1 fail" in out and "trial-002 failed: plasticity is nan" in out
+
+
+def test_an_export_is_a_file_that_loads_again(sonar, model: Path, tmp_path: Path) -> None:
+    status, out, _ = sonar("export", "--model", model, "--out", "beats.pt")
+    assert status == 0 and "largest difference" in out
+    assert load_checkpoint(tmp_path / "beats.pt").encoder.config.width == 32
+    status, _, err = sonar("export", "--model", model, "--out", "x", "--to", "onnx")
+    assert status == 2 and "cannot export to 'onnx'; there is: beats" in err
+
+
+def test_a_script_without_a_sweep_is_refused(sonar, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("SWEEPS = 1\n")
+    status, _, err = sonar("sweep", "run", "mine.py")
+    assert status == 2 and "mine.py defines no SWEEP" in err
+    status, _, err = sonar("sweep", "run", "missing.py")
+    assert status == 2 and "missing.py" in err
+
+
+def test_a_sweep_script_takes_its_options_after_its_name(sonar, root: Path) -> None:
+    status, out, _ = sonar("sweep", "run", root / "sweeps" / "bio.py", "--help")
+    assert status == 0 and "--smoke" in out and "--resume" in out
+    status, _, err = sonar("sweep", "run", root / "sweeps" / "bio.py", "--set", "distil.model_weight=1")
+    assert status == 2 and "unknown key" in err and "distill" in err

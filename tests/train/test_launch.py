@@ -1,0 +1,67 @@
+"""Two workers under Ray Train finish one adaptation and leave a checkpoint that loads."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+import soundfile
+import torch
+from tiny import RATE, STEPS, changed, make_base, make_config, make_store, tensors
+
+from sonar.checkpoint import load_checkpoint, save_checkpoint
+from sonar.data import shards
+from sonar.data.audio import file_sha256
+from sonar.data.stream import ClipStore
+from sonar.train.adapt import Mixture
+from sonar.train.launch import ADAPTED_FOLDER, launch_adapt
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def train_ray() -> Iterator[None]:
+    """Three CPUs: two workers, and one for what Train runs beside them. Its sockets need a short path."""
+    folder = tempfile.mkdtemp(prefix="ray")
+    ray.init("local", num_cpus=3, include_dashboard=True, log_to_driver=False, logging_level="ERROR", _temp_dir=folder)
+    yield
+    ray.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_store(root: Path, corpus: str) -> ClipStore:
+    """Shards of ten tones, written in this process."""
+    made, rows = make_store(corpus, 10, seconds=(0.5, 0.7, 0.4)), []
+    for row, clip in enumerate(sorted(made.clips)):
+        path = root / f"{corpus}-{row}.wav"
+        soundfile.write(path, made.waveforms[row], RATE, subtype="PCM_16")
+        located = clip._replace(path=str(path), sha256=file_sha256(str(path)))
+        rows.append(located._asdict() | {"labels": [], "row": row})
+    table = shards.pa.Table.from_pylist(rows, shards._ROW_SCHEMA)
+    folder = root / f"shards-{corpus}"
+    shards._summarise(shards._write_block(table, str(folder)), folder)
+    return ClipStore(folder)
+
+
+def test_two_workers_finish_and_leave_an_adapted_checkpoint(train_ray: None, tmp_path: Path) -> None:
+    base = make_base()
+    save_checkpoint(base, tmp_path / "base")
+    new, prior = (write_store(tmp_path, name) for name in ("new", "prior"))
+    mixture = Mixture(new, np.arange(10), prior, np.arange(10), np.arange(10))
+    config = make_config(
+        training__num_workers=2,
+        training__checkpoint_every=STEPS // 2,
+        training__predictor_steps=2,
+    ).adapt_config()
+    adapted = launch_adapt(str(tmp_path / "base"), mixture, config, tmp_path / "trial")
+    assert adapted.tokenizer is not None and adapted.predictor is not None
+    reloaded = load_checkpoint(tmp_path / "trial" / ADAPTED_FOLDER)
+    for found in (adapted, reloaded):
+        found_tensors = tensors(found.encoder, found.tokenizer, found.predictor)
+        before = tensors(base.encoder, base.tokenizer, base.predictor)
+        assert all(bool(value.isfinite().all()) for value in found_tensors.values())
+        assert {name.split(".")[0] for name in changed(before, found_tensors)} == {"0", "1", "2"}
+    assert torch.allclose(adapted.tokenizer.codebook.vectors.norm(dim=1), torch.ones(16), atol=1e-6)
