@@ -1,6 +1,8 @@
-# Every target makes .venv first. PYTHON chooses the interpreter, CONSTRAINTS the tested versions.
+# Every target makes .venv first. PYTHON chooses the interpreter, CONSTRAINTS the tested versions, PIP_EXTRA options of
+# pip, such as an index of CPU or CUDA builds of torch.
 PYTHON ?= python3
 CONSTRAINTS ?= constraints/tested.txt
+PIP_EXTRA ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -8,7 +10,7 @@ BIN := $(VENV)/bin
 
 # The main job on the embedded audio: builds a small base once, searches, prints the front and a pick.
 sweep: $(VENV)/ready
-	$(BIN)/python sweeps/bio.py --smoke --ray local --name smoke-bio
+	$(BIN)/python sweeps/bio.py --smoke --ray local --name smoke-bio --resume
 
 test: $(VENV)/ready-dev
 	$(BIN)/python -m pytest
@@ -26,11 +28,11 @@ format: $(VENV)/ready-dev
 
 $(VENV)/ready: pyproject.toml $(CONSTRAINTS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --editable .
+	$(BIN)/pip install --quiet $(PIP_EXTRA) --constraint $(CONSTRAINTS) --editable .
 	touch $@
 
 $(VENV)/ready-dev: $(VENV)/ready
-	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --editable '.[dev]'
+	$(BIN)/pip install --quiet $(PIP_EXTRA) --constraint $(CONSTRAINTS) --editable '.[dev]'
 	touch $@
 
 clean:

@@ -199,7 +199,8 @@ def _print_table(title: str, rows: list[Any]) -> None:
             worst,
             params,
         )
-    Console().print(table)
+    console = Console()
+    (console if console.is_terminal else Console(width=160)).print(table)
 
 
 def _short(value: Any) -> str:

@@ -42,7 +42,7 @@ def worst_forgetting(before: Scores, after: Scores) -> float:
 
 def plasticity(before: Scores, after: Scores) -> float:
     """Mean gain over the target tasks, in percent of the base model's score."""
-    return -fmean(_rates(before, after))
+    return 0.0 - fmean(_rates(before, after))  # not -x: an unchanged score is 0.0, not -0.0
 
 
 def _rates(before: Scores, after: Scores) -> list[float]:
