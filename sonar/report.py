@@ -137,27 +137,24 @@ def _table(state: SweepState) -> str:
     ranks = {ranked.record.trial_id: ranked.rank for ranked in ranked_trials(state)}
     params = list(dict.fromkeys(name for record in state.trials.values() for name in record.params))
     found = dict.fromkeys(name for record in state.trials.values() for name in record.metrics)
-    metrics = [
-        *(name for name in _FIRST_METRICS if name in found),
-        *(n for n in found if n not in _FIRST_METRICS),
-    ]
-    columns = ["trial", "kind", "status", "rank", *params, *metrics, "reason"]
+    first = [name for name in _FIRST_METRICS if name in found]
+    names = [*first, *params, *(name for name in found if name not in first)]
+    columns = ["trial", "kind", "status", "rank", *names, "reason"]
     head = "".join(f"<th>{escape(column)}</th>" for column in columns)
     chosen = picked_id(state)
     order = sorted(state.trials.values(), key=lambda record: (ranks.get(record.trial_id, 10**9), record.trial_id))
-    rows = "\n".join(_row(record, ranks.get(record.trial_id), params, metrics, chosen) for record in order)
+    rows = "\n".join(_row(record, ranks.get(record.trial_id), names, chosen) for record in order)
     return f"<table><thead><tr>{head}</tr></thead><tbody>\n{rows}\n</tbody></table>"
 
 
-def _row(record: TrialRecord, rank: int | None, params: list[str], metrics: list[str], chosen: str | None) -> str:
+def _row(record: TrialRecord, rank: int | None, names: list[str], chosen: str | None) -> str:
     look = "pick" if record.trial_id == chosen else record.status
     cells = [
         _cell(record.name),
         _cell(record.kind),
         _cell(record.status),
         _cell(rank),
-        *(_cell(record.params.get(name)) for name in params),
-        *(_cell(record.metrics.get(name)) for name in metrics),
+        *(_cell(record.metrics.get(name, record.params.get(name))) for name in names),
         _cell(record.reason),
     ]
     return f'<tr class="{escape(look)}" data-trial="{escape(record.trial_id)}">{"".join(cells)}</tr>'

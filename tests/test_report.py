@@ -94,13 +94,18 @@ def test_hostile_names_stay_text(state: SweepState, tmp_path: Path) -> None:
     assert page.text.count(EVIL) >= 3  # readable in the table, the pick and the settings
 
 
+FIRST = ("plasticity", "forgetting_rate", "forgetting_worst")
+
+
 def test_the_tables_numbers_are_the_journals(state: SweepState, tmp_path: Path) -> None:
     page = Page(write_report(state, tmp_path).read_text(encoding="utf-8"))
     assert set(page.rows) == set(state.trials)
     for trial_id, cells in page.rows.items():
         record = state.trials[trial_id]
         numbers = [float(cell) for cell in cells if cell]
-        expected = [*(v for v in record.params.values() if isinstance(v, float)), *record.metrics.values()]
+        first = [record.metrics[name] for name in FIRST if name in record.metrics]
+        rest = [value for name, value in record.metrics.items() if name not in FIRST]
+        expected = [*first, *(v for v in record.params.values() if isinstance(v, float)), *rest]
         ranks = {r.record.trial_id: r.rank for r in ranked_trials(state)}
         assert numbers == [*([ranks[trial_id]] if trial_id in ranks else []), *expected]
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
 from pathlib import Path
+from typing import Any
 
 from sonar.mirror import RunRecord, SeriesPoint, Status, SweepSnapshot
 from sonar.search.journal import SweepState, TrialRecord
@@ -58,7 +60,7 @@ def _trial(record: TrialRecord, rank: int | None, chosen: str | None, state: Swe
     return RunRecord(
         key=record.trial_id,
         name=record.name,
-        params=dict(record.params),
+        params=dict(record.params) or _searched_values(record.config, state.settings["space"]),
         metrics=dict(record.metrics),
         series=[SeriesPoint(r.step, int(r.time_s * 1000), r.metrics) for r in record.reports],
         tags=tags,
@@ -66,3 +68,8 @@ def _trial(record: TrialRecord, rank: int | None, chosen: str | None, state: Swe
         start_ms=int((record.started_s or created) * 1000),
         end_ms=None if record.ended_s is None else int(record.ended_s * 1000),
     )
+
+
+def _searched_values(config: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    """What an anchor has at the searched keys, so that it can be compared with the trials."""
+    return {key: reduce(lambda section, part: section[part], key.split("."), config) for key in keys}

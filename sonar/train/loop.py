@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, cast
 
@@ -105,8 +106,9 @@ def run_stage(stage: Stage, on_step: OnStep, *, start: int = 0, optimizer_state:
         for group in optimizer.param_groups:
             group["lr"] = rate
         batch = stage.stream.batch(step).to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=stage.precision == "bf16"):
-            losses: LossTerms = objective(batch, _generator(stage.seed, step, 1 + stage.rank))
+        draws = _generator(stage.seed, step, 1 + stage.rank)
+        with _dropout_from(draws, device), torch.autocast(device.type, torch.bfloat16, stage.precision == "bf16"):
+            losses: LossTerms = objective(batch, draws)
         _check_finite(stage.name, step, losses, batch)
         optimizer.zero_grad(set_to_none=True)
         losses.total.backward()
@@ -139,6 +141,14 @@ def _data_parallel(objective: nn.Module) -> nn.Module:
 def _generator(seed: int, step: int, stream: int) -> torch.Generator:
     """A generator that depends on nothing but its arguments, so that a resumed step draws the same."""
     return torch.Generator().manual_seed((seed * 1_000_003 + step) * 4096 + stream)
+
+
+@contextmanager
+def _dropout_from(generator: torch.Generator, device: torch.device) -> Iterator[None]:
+    """Dropout and layer drop know the global generator only: seed it for one step, then give it back as it was."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(generator.initial_seed())
+        yield
 
 
 def _check_finite(stage: str, step: int, losses: LossTerms, batch: Batch) -> None:
