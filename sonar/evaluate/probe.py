@@ -56,7 +56,8 @@ def linear_probe(train: ProbeData, scored: ProbeData, config: ProbeConfig) -> Pr
         config: candidates of the penalty.
 
     Raises:
-        ValueError: a class of one split is missing in the other, or an embedding is not finite.
+        ValueError: a class of one split is missing in the other, the training split is one recording, or an embedding
+            is not finite.
     """
     _check(train, scored)
     folds = GroupKFold(min(config.num_folds, len(np.unique(train.groups))))
@@ -84,6 +85,8 @@ def _check(train: ProbeData, scored: ProbeData) -> None:
     for name, data in (("training", train), ("scored", scored)):
         if not np.isfinite(data.embeddings).all():
             raise ValueError(f"embeddings of the {name} split hold NaN or inf; the encoder has diverged")
+    if len(np.unique(train.groups)) < 2:
+        raise ValueError("the training split is a single recording; give it clips of two recordings or more")
     missing = set(train.labels) ^ set(scored.labels)
     if missing:
         raise ValueError(

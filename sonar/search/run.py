@@ -16,6 +16,7 @@ import ray
 
 from sonar.config import ConfigError, to_dict
 from sonar.search.journal import Journal, SweepState, read_journal, replay
+from sonar.search.nodes import check_storage_is_shared
 from sonar.search.prepare import Say, Sources, prepare
 from sonar.search.progress import ProgressLine
 from sonar.search.searcher import TrialSource
@@ -62,12 +63,13 @@ def run_sweep(sweep: Sweep, options: RunOptions, say: Say, publish: Callable[[Sw
 
     Raises:
         ConfigError: the storage holds a sweep of this name that is not to be resumed, or was made otherwise.
-        ValueError, FileNotFoundError: from `prepare`, or no trial fits the cluster.
+        ValueError, FileNotFoundError: from `prepare`, no trial fits the cluster, or a node does not see the storage.
     """
     folder = options.storage / sweep.name
     with Journal(folder / JOURNAL_FILE) as journal:
         settings = _check_resumable(journal, sweep, options, folder)
         with ray_session(options.ray):
+            check_storage_is_shared(options.storage)
             slots = plan_slots(sweep.base.training.num_workers, ray.cluster_resources(), options.max_concurrent)
             prepared = prepare(sweep.base, options.sources, options.storage, say)
             if not journal.state.settings:  # only now: a sweep whose audio was not there has not begun

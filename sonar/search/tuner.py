@@ -43,14 +43,17 @@ def plan_slots(num_workers: int, cluster: dict[str, float], max_concurrent: int 
         max_concurrent: an upper limit by the user.
 
     Raises:
-        ValueError: not even one trial fits.
+        ValueError: not even one trial fits, or the limit is below 1.
     """
+    if max_concurrent is not None and max_concurrent < 1:
+        raise ValueError(f"{max_concurrent} trials at a time cannot run; give 1 or more")
     device = "GPU" if cluster.get("GPU", 0) >= 1 else "CPU"
-    fits = int(cluster.get(device, 0)) // num_workers
+    idle = IDLE_CPU if num_workers > 1 and device == "CPU" else 0.0
+    fits = int(cluster.get(device, 0) / (num_workers + idle))
     if fits < 1:
         raise ValueError(
-            f"a trial of {num_workers} workers needs as many {device}s; the cluster has {cluster.get(device, 0):g}. "
-            "Lower training.num_workers or add nodes."
+            f"a trial of {num_workers} workers needs {num_workers + idle:g} {device}s; "
+            f"the cluster has {cluster.get(device, 0):g}. Lower training.num_workers or add nodes."
         )
     num_concurrent = min(fits, max_concurrent or fits)
     if num_workers > 1:
@@ -194,4 +197,5 @@ def _reason(trial: Trial) -> str:
     if error is None:
         return "the trial ended without a reason"
     cause = error.__cause__ or error
-    return f"{type(cause).__name__}: {str(cause).strip().splitlines()[-1]}"
+    lines = str(cause).strip().splitlines()
+    return f"{type(cause).__name__}: {lines[-1]}" if lines else type(cause).__name__

@@ -60,7 +60,6 @@ def run_plan(plan: Plan, hooks: Hooks) -> None:
         )
         for name, module in plan.models.items():
             module.load_state_dict(hooks.state["models"][name])
-        torch.set_rng_state(hooks.state["rng"])
     for index in range(position, len(plan.stages)):
         stage = plan.stages[index]()
         if stage is not None and stage.num_steps > 0:
@@ -86,5 +85,4 @@ def _state(plan: Plan, position: int, step: int, optimizer: dict[str, Any] | Non
         "step": step,
         "models": {name: module.state_dict() for name, module in plan.models.items()},
         "optimizer": optimizer,
-        "rng": torch.get_rng_state(),
     }
