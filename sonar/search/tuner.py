@@ -193,9 +193,7 @@ def _numbers(result: dict[str, Any]) -> dict[str, float]:
 
 
 def _reason(trial: Trial) -> str:
-    error = trial.get_error()
-    if error is None:
-        return "the trial ended without a reason"
-    cause = error.__cause__ or error
-    lines = str(cause).strip().splitlines()
-    return f"{type(cause).__name__}: {lines[-1]}" if lines else type(cause).__name__
+    """Last line of the trial's traceback. Tune copies its error file to the storage later, so the local one is read."""
+    path = Path(trial.error_file) if trial.error_file else None
+    lines = path.read_text(encoding="utf-8").strip().splitlines() if path and path.is_file() else []
+    return lines[-1].strip() if lines else "the trial ended without a reason"

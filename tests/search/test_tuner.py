@@ -1,6 +1,7 @@
 """How many trials fit a cluster, and what the tuner makes of Tune's own words."""
 
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -62,33 +63,27 @@ def test_a_trial_that_does_not_fit_says_what_it_needs(
 
 
 class EndedTrial:
-    """What Tune gives of a trial that raised."""
+    """What Tune keeps of a trial that raised: the path of its error file, or None."""
 
-    def __init__(self, error: Exception | None) -> None:
-        self.error = error
-
-    def get_error(self) -> Exception | None:
-        return self.error
-
-
-def wrapped(cause: Exception) -> Exception:
-    error = RuntimeError("ray::task\n  traceback")
-    error.__cause__ = cause
-    return error
+    def __init__(self, error_file: str | None) -> None:
+        self.error_file = error_file
 
 
 @pytest.mark.parametrize(
-    ("error", "reason"),
+    ("text", "reason"),
     [
-        (wrapped(ValueError("first line\nno class is left")), "ValueError: no class is left"),
-        (RuntimeError("worker died"), "RuntimeError: worker died"),
-        (wrapped(AssertionError()), "AssertionError"),
+        ("Failure # 1\n  traceback\nValueError: no class is left\n\n", "ValueError: no class is left"),
+        ("Failure # 1\nfirst\nFailure # 2\nRuntimeError: worker died\n", "RuntimeError: worker died"),
+        ("", "the trial ended without a reason"),
         (None, "the trial ended without a reason"),
     ],
 )
-def test_a_failure_becomes_one_line_of_reason(error: Exception | None, reason: str) -> None:
-    trial: Any = EndedTrial(error)
-    assert tuner._reason(trial).rstrip(": ") == reason
+def test_a_failure_becomes_one_line_of_reason(text: str | None, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "error.txt"
+    if text is not None:
+        path.write_text(text, encoding="utf-8")
+    assert tuner._reason(cast(Any, EndedTrial(str(path)))) == reason
+    assert tuner._reason(cast(Any, EndedTrial(None))) == "the trial ended without a reason"
 
 
 def test_our_metrics_are_told_from_what_tune_puts_beside_them() -> None:
