@@ -31,15 +31,15 @@ RayAddress = Annotated[
     typer.Option("--ray", help="auto: join a running cluster or start one; local: start one; or an address."),
 ]
 
-SMOKE_TRIALS = 6
+SMOKE_TRIALS = 4
 _SMOKE: dict[str, Any] = {
     "base.pretrain.projection_steps": 100,
     "base.pretrain.tokenizer_steps": 50,
     "base.pretrain.model_steps": 80,
-    "training.tokenizer_steps": 20,
-    "training.model_steps": 40,
-    "training.predictor_steps": 10,
-    "training.head_steps": 20,
+    "training.tokenizer_steps": 10,
+    "training.model_steps": 20,
+    "training.predictor_steps": 5,
+    "training.head_steps": 10,
 }
 
 

@@ -33,6 +33,7 @@ from sonar.train.pretrain import pretrain
 from sonar.train.stages import Hooks, Worker
 
 Say = Callable[[str], None]
+SYNTH_CLIPS_PER_CLASS = 30  # of the embedded corpora: seconds to make, and enough for a probe
 
 
 class Sources(NamedTuple):
@@ -137,7 +138,7 @@ def _load_prior(paths: tuple[str, ...], cache: Path, say: Say) -> list[Clip]:
 
 def _synthetic(name: str, cache: Path) -> str:
     folder = cache / f"synth-{name}"
-    return str(folder if folder.exists() else write_synth_corpus(name, folder))
+    return str(folder if folder.exists() else write_synth_corpus(name, folder, clips_per_class=SYNTH_CLIPS_PER_CLASS))
 
 
 def _load(path: str, domain: str, say: Say) -> list[Clip]:
