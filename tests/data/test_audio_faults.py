@@ -47,7 +47,7 @@ def test_a_corrupt_header_gives_audio_or_a_reason_and_nothing_else(kind: str, pl
         assert np.isfinite(waveform).all()
 
 
-@pytest.mark.timeout(5)
+@pytest.mark.timeout(30)
 def test_a_pipe_is_never_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.wav")  # opening it would wait for ever
     for function in (decode_audio, probe_audio, file_sha256):
