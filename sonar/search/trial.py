@@ -14,7 +14,7 @@ import torch
 from ray.train import UserCallback
 
 from sonar.checkpoint import Checkpoint, load_checkpoint, load_state, save_checkpoint, save_state
-from sonar.config import to_dict
+from sonar.config import config_hash, to_dict
 from sonar.data.sampling import draw_mixture
 from sonar.data.stream import ClipStore
 from sonar.evaluate.run import Evaluation, compare, evaluate_encoder, find_tasks
@@ -57,12 +57,12 @@ def run_trial(
 
     Raises:
         NonFiniteLossError: training diverged.
-        ValueError: the mixture asked for cannot be drawn, or a probe cannot be scored.
+        ValueError: the mixture asked for cannot be drawn, a probe cannot be scored, or the folder holds another run.
     """
+    _claim(folder, config, prepared)
     result_path = folder / "result.json"
     if result_path.exists():
         return TrialResult(**json.loads(result_path.read_text()))
-    folder.mkdir(parents=True, exist_ok=True)
     began, last = time.perf_counter(), dict[str, float]()
 
     def keep_last(step: StepReport) -> None:
@@ -92,6 +92,17 @@ def run_trial(
     partial.rename(result_path)
     (folder / "state.pt").unlink(missing_ok=True)
     return result
+
+
+def _claim(folder: Path, config: TrialConfig, prepared: Prepared) -> None:
+    """Write what the folder is for, or refuse a folder that is for something else."""
+    shared = {name: Path(path).name for name, path in prepared._asdict().items()}
+    key = config_hash({"config": to_dict(config), "prepared": shared})
+    path = folder / "run_id"
+    if path.exists() and path.read_text() != key:
+        raise ValueError(f"{folder} holds a run of another configuration, audio or base; give another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(key)
 
 
 def read_mixture(config: TrialConfig, prepared: Prepared) -> Mixture:

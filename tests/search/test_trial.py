@@ -1,0 +1,43 @@
+"""A trial's folder belongs to one run."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sonar.config import override
+from sonar.experiment import TrialConfig
+from sonar.search.prepare import Prepared
+from sonar.search.trial import run_trial
+
+PREPARED = Prepared("shards-a", "shards-b", "base-c", "baseline-d.json", "embeddings-e.npz")
+
+
+def never(step: object) -> None:
+    raise AssertionError("a finished trial trained again")
+
+
+def finished(folder: Path) -> Path:
+    with pytest.raises(FileNotFoundError):  # it claims the folder, then finds no embeddings to train on
+        run_trial(TrialConfig(), PREPARED, folder, never)
+    result = {"metrics": {"plasticity": 1.5}, "checkpoint": "somewhere"}
+    (folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
+    return folder
+
+
+def test_a_finished_trial_gives_its_result_without_training_again(tmp_path: Path) -> None:
+    result = run_trial(TrialConfig(), PREPARED, finished(tmp_path / "run"), never)
+    assert result.metrics == {"plasticity": 1.5}
+
+
+def test_the_same_audio_in_a_moved_storage_is_the_same_run(tmp_path: Path) -> None:
+    moved = Prepared(*(f"/elsewhere/{name}" for name in PREPARED))
+    assert run_trial(TrialConfig(), moved, finished(tmp_path / "run"), never).checkpoint == "somewhere"
+
+
+@pytest.mark.parametrize("other", ["config", "audio"])
+def test_a_folder_of_another_run_is_refused(other: str, tmp_path: Path) -> None:
+    config = override(TrialConfig(), {"training.seed": 1}) if other == "config" else TrialConfig()
+    prepared = PREPARED._replace(new_shards="shards-z") if other == "audio" else PREPARED
+    with pytest.raises(ValueError, match="holds a run of another configuration, audio or base"):
+        run_trial(config, prepared, finished(tmp_path / "run"), never)
