@@ -71,5 +71,7 @@ def _trial(record: TrialRecord, rank: int | None, chosen: str | None, state: Swe
 
 
 def _searched_values(config: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
-    """What an anchor has at the searched keys, so that it can be compared with the trials."""
+    """What an anchor has at the searched keys, so that it can be compared; nothing where no config was recorded."""
+    if not config:
+        return {}
     return {key: reduce(lambda section, part: section[part], key.split("."), config) for key in keys}

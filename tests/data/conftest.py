@@ -60,7 +60,7 @@ def packs() -> list[Path]:
     return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def local_ray() -> Iterator[None]:
     """Two CPUs of Ray; its sockets need a short path."""
     import ray
