@@ -1,7 +1,7 @@
 """Music: do instruments gain from adaptation when the prior corpus already holds music?
 
 Command: python sweeps/music.py [--data DIR --prior DIR ...] [--smoke]; on a cluster: ray submit, see cluster/README.md
-Cost:    24 trials of about a minute and a half each on one core, two at a time on a laptop; `--smoke` takes minutes.
+Cost:    a trial took 2 to 5 minutes on one busy core with six small packs (2026-11-24); `--smoke`: 4 minutes in all.
 Expect:  the smallest shift of the four domains, so the least forgetting even without replay.
 """
 
