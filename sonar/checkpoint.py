@@ -17,11 +17,10 @@ from sonar.checkpoint_files import (
     load_state,
     save_state,
     verify_sums,
-    whole_folder,
     write_sums,
-    write_whole_file,
 )
 from sonar.config import from_dict, to_dict
+from sonar.files import whole_folder, write_whole_file
 from sonar.model.encoder import BeatsEncoder, EncoderConfig
 from sonar.model.predictor import LabelPredictor, PredictorConfig
 from sonar.model.tokenizer import Tokenizer, TokenizerConfig

@@ -1,18 +1,14 @@
-"""Files that are whole or absent, and loads that never run code: the ground under the checkpoints."""
+"""Sums over a folder, and loads that never run code: the ground under the checkpoints."""
 
-import glob
-import hashlib
-import os
 import pickle
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+from sonar.files import sha256_of, write_whole_file
 
 SUMS_NAME = "SHA256SUMS"
 PLAIN_TYPES = (str, int, float, bool, type(None))
@@ -47,15 +43,6 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0].strip()[:200]
 
 
-def sha256_of(path: Path) -> str:
-    """Hex digest of a file's bytes."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
 def write_sums(folder: Path) -> None:
     """Write SHA256SUMS over all files of the folder, as `sha256sum -c` reads it."""
     names = sorted(path.name for path in folder.iterdir())
@@ -83,69 +70,6 @@ def verify_sums(folder: Path) -> set[str]:
             raise CheckpointError(f"{folder / name}: does not match {SUMS_NAME}, it is damaged; copy it anew")
         names.add(name)
     return names
-
-
-@contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder that becomes `folder` when the block ends well, and vanishes when it does not.
-
-    Remains of killed writers (`.NAME.*.partial` beside it) are removed first, so only one writer may make a
-    given folder at a time.
-
-    Raises:
-        FileExistsError: if `folder` exists; nothing is ever replaced.
-    """
-    if folder.exists():
-        raise FileExistsError(f"{folder} exists already: give a new name or remove it")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    for remains in _remains_of(folder):
-        shutil.rmtree(remains)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
-    try:
-        yield partial
-        for path in partial.iterdir():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-        _sync_folder(partial)
-        partial.chmod(0o755)  # mkdtemp makes it 0700
-        partial.rename(folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    _sync_folder(folder.parent)
-
-
-def write_whole_file(path: Path, write: Callable[[BinaryIO], None]) -> None:
-    """Write a file through a temporary name, so that `path` is the old file or the whole new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for remains in _remains_of(path):
-        remains.unlink(missing_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)  # mkstemp makes it 0600
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def _remains_of(path: Path) -> Iterator[Path]:
-    """What killed writers of this very path left; `tempfile` adds 8 characters, so no other path fits."""
-    return path.parent.glob(f".{glob.escape(path.name)}.????????.partial")
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename in the folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def filled(make: Callable[[], ModuleT], state: dict[str, Tensor], path: Path) -> ModuleT:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from sonar import microsoft_names as names
-from sonar.checkpoint_files import CheckpointError, filled, load_tensors, sha256_of
+from sonar.checkpoint_files import CheckpointError, filled, load_tensors
+from sonar.files import sha256_of
 from sonar.model.encoder import BeatsEncoder
 from sonar.model.tokenizer import Tokenizer
 

@@ -1,8 +1,6 @@
 """A sweep as one HTML file that needs nothing else: front, pick and reasons, every trial, settings."""
 
-import csv
 import json
-import os
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -10,8 +8,9 @@ from typing import Any
 import plotly.graph_objects as go
 
 from sonar.figures import front_figure, parallel_figure
+from sonar.files import write_whole_text
 from sonar.search.journal import SweepState, TrialRecord
-from sonar.search.results import front_hypervolume, pick, picked_id, ranked_trials, write_trials_csv
+from sonar.search.results import front_hypervolume, pick, picked_id, ranked_trials, write_front_csv, write_trials_csv
 
 __all__ = ["front_figure", "parallel_figure", "write_report"]
 
@@ -45,7 +44,7 @@ def write_report(state: SweepState, folder: Path) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     title = f"Sweep {state.settings.get('name', 'without a name')}"
-    _write_whole(folder / "front.html", _page(f"{title}: front", [_embed(front_figure(state), "front", True)]))
+    write_whole_text(folder / "front.html", _page(f"{title}: front", [_embed(front_figure(state), "front", True)]))
     write_front_csv(state, folder / "front.csv")
     write_trials_csv(state, folder / "trials.csv")
     sections = [
@@ -62,23 +61,8 @@ def write_report(state: SweepState, folder: Path) -> Path:
         f"<details><summary>as in the journal</summary><pre>{_pretty(state.settings)}</pre></details>",
     ]
     path = folder / "report.html"
-    _write_whole(path, _page(title, sections))
+    write_whole_text(path, _page(title, sections))
     return path
-
-
-def write_front_csv(state: SweepState, path: Path) -> None:
-    """The told trials that no other dominates, by rising forgetting: id, name, kind, both axes, pick."""
-    chosen = picked_id(state)
-    front = [r for r in ranked_trials(state) if r.rank == 1]
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["trial_id", "name", "kind", "plasticity", "forgetting_rate", "pick", "checkpoint"])
-        for r in sorted(front, key=lambda r: (r.point.forgetting_rate, r.record.trial_id)):
-            record = r.record
-            is_pick = int(record.trial_id == chosen)
-            writer.writerow([record.trial_id, record.name, record.kind, *r.point[1:3], is_pick, record.checkpoint])
-    os.replace(temporary, path)
 
 
 def _page(title: str, sections: list[str]) -> str:
@@ -171,9 +155,3 @@ def _cell(value: Any) -> str:
 
 def _pretty(settings: dict[str, Any]) -> str:
     return escape(json.dumps(settings, indent=2, ensure_ascii=False))
-
-
-def _write_whole(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)

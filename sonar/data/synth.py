@@ -7,7 +7,6 @@ pitch range, a tempo, a level, a room noise and a filter, and stand in one split
 from __future__ import annotations
 
 import csv
-import shutil
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -38,6 +37,7 @@ from sonar.data.sounds import (
     tone,
     unit_power,
 )
+from sonar.files import whole_folder
 
 _ODD = (1.0, 0.0, 0.4, 0.0, 0.25, 0.0, 0.15, 0.0, 0.1)
 _SOFT = (1.0, 0.35, 0.12)
@@ -163,18 +163,12 @@ def write_synth_corpus(name: str, folder: Path, *, clips_per_class: int = 48, se
         raise ValueError(f"no synthetic corpus {name!r}; there are {', '.join(SYNTH_CORPORA)}")
     if clips_per_class < 3:
         raise ValueError(f"clips_per_class is {clips_per_class}; it must be >= 3, a recording for each split")
-    if folder.exists():
-        raise FileExistsError(f"{folder} exists; remove it, or give another folder")
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    with (partial / "metadata.csv").open("w", newline="", encoding="utf-8") as file:
+    with whole_folder(folder) as partial, (partial / "metadata.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(_COLUMNS)
         for label, sound in SYNTH_CORPORA[name].items():
             key = (seed, _key(name), _key(label))
             table.writerows(_write_class(partial, label, sound, clips_per_class, key))
-    partial.rename(folder)
     return folder
 
 

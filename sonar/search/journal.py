@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
+from sonar.files import sync_folder
 from sonar.search.state import Event, JournalError, Report, SweepState, TrialRecord, replay
 
 __all__ = [
@@ -71,7 +72,7 @@ class Journal:
             self.events = len(parsed.events)
             self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
             _cut_torn(self._fd, self.path, parsed)
-            _sync_folder(self.path.parent)
+            sync_folder(self.path.parent)
         except BaseException:
             self.close()
             raise
@@ -226,11 +227,3 @@ def _cut_torn(fd: int, path: Path, parsed: _Parsed) -> None:
         os.fsync(file.fileno())
     os.ftruncate(fd, parsed.whole_bytes)
     os.fsync(fd)
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +15,6 @@ from typing import NamedTuple
 import numpy as np
 
 from sonar.checkpoint import Checkpoint, load_checkpoint, load_state, save_checkpoint, save_state
-from sonar.checkpoint_files import sha256_of
 from sonar.config import config_hash, to_dict
 from sonar.data.corpora import ScanResult, load_corpus
 from sonar.data.manifest import Clip, manifest_hash
@@ -28,6 +26,7 @@ from sonar.evaluate.embed import embed_batches
 from sonar.evaluate.probe import ProbeScore
 from sonar.evaluate.run import Evaluation, evaluate_encoder, find_tasks
 from sonar.experiment import BaseConfig, TrialConfig
+from sonar.files import sha256_of, write_whole_file, write_whole_text
 from sonar.train.loop import StepReport
 from sonar.train.pretrain import pretrain
 from sonar.train.stages import Hooks, Worker
@@ -98,8 +97,9 @@ def prepare(config: TrialConfig, sources: Sources, storage: Path, say: Say) -> P
         base = load_checkpoint(base_folder)
         say("scoring the base model and embedding the corpora")
         evaluation = evaluate_encoder(base.encoder, find_tasks(new, prior), config.probe)
-        _write_embeddings(embeddings, _embed(base, new, prior, config.training.clip_seconds))
-        baseline.write_text(json.dumps(evaluation._asdict(), indent=1, default=lambda score: score._asdict()))
+        found = _embed(base, new, prior, config.training.clip_seconds)
+        write_whole_file(embeddings, lambda file: np.savez(file, **found._asdict()))
+        write_whole_text(baseline, json.dumps(evaluation._asdict(), indent=1))
     paths = (new_shards, prior_shards, base_folder, baseline, embeddings)
     return Prepared(*(str(path.resolve()) for path in paths))
 
@@ -228,9 +228,3 @@ def _embed(base: Checkpoint, new: ClipStore, prior: ClipStore, clip_seconds: flo
         prior_index,
         embed_batches(encoder, batch_clips(prior, prior_index, clip_seconds)),
     )
-
-
-def _write_embeddings(path: Path, embeddings: Embeddings) -> None:
-    partial = path.with_suffix(".partial.npz")
-    np.savez(partial, **embeddings._asdict())
-    shutil.move(partial, path)

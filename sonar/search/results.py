@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from sonar.files import write_whole_text
 from sonar.search.journal import SweepState, TrialRecord
 from sonar.search.pareto import Pick, Point, hypervolume, nondominated_rank, pick_epsilon, pick_knee
 
@@ -87,12 +90,34 @@ def write_trials_csv(state: SweepState, path: Path) -> None:
     ranks = {r.record.trial_id: r.rank for r in ranked_trials(state)}
     rows = [_row(record, ranks.get(record.trial_id)) for _, record in sorted(state.trials.items())]
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, restval="")
-        writer.writeheader()
-        writer.writerows(rows)
-    temporary.replace(path)
+    _write_csv(path, columns, rows)
+
+
+def write_front_csv(state: SweepState, path: Path) -> None:
+    """The trials that no other one dominates, by rising forgetting: id, name, kind, both axes, pick, checkpoint."""
+    chosen = picked_id(state)
+    columns = ["trial_id", "name", "kind", "plasticity", "forgetting_rate", "pick", "checkpoint"]
+    rows = [
+        {
+            "trial_id": record.trial_id,
+            "name": record.name,
+            "kind": record.kind,
+            "plasticity": point.plasticity,
+            "forgetting_rate": point.forgetting_rate,
+            "pick": int(record.trial_id == chosen),
+            "checkpoint": record.checkpoint,
+        }
+        for record, point, _ in sorted(front(state), key=lambda r: (r.point.forgetting_rate, r.record.trial_id))
+    ]
+    _write_csv(path, columns, rows)
+
+
+def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole_text(path, text.getvalue())
 
 
 def _row(record: TrialRecord, rank: int | None) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from sonar.data.sampling import draw_mixture
 from sonar.data.stream import ClipStore
 from sonar.evaluate.run import Evaluation, compare, evaluate_encoder, find_tasks
 from sonar.experiment import TrialConfig
+from sonar.files import write_whole_text
 from sonar.search.prepare import Prepared, read_baseline, read_embeddings
 from sonar.train.adapt import Mixture, adapt
 from sonar.train.launch import launch_adapt
@@ -87,9 +88,7 @@ def run_trial(
     shutil.rmtree(checkpoint, ignore_errors=True)  # of a driver that died before it wrote the result
     save_checkpoint(replace(adapted, provenance=adapted.provenance | {"trial": to_dict(config)}), checkpoint)
     result = TrialResult(metrics, str(checkpoint))
-    partial = result_path.with_suffix(".partial")
-    partial.write_text(json.dumps(result._asdict(), indent=1))
-    partial.rename(result_path)
+    write_whole_text(result_path, json.dumps(result._asdict(), indent=1))
     (folder / "state.pt").unlink(missing_ok=True)
     return result
 
@@ -102,7 +101,7 @@ def _claim(folder: Path, config: TrialConfig, prepared: Prepared) -> None:
     if path.exists() and path.read_text() != key:
         raise ValueError(f"{folder} holds a run of another configuration, audio or base; give another folder")
     folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(key)
+    write_whole_text(path, key)
 
 
 def read_mixture(config: TrialConfig, prepared: Prepared) -> Mixture:
