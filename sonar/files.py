@@ -31,7 +31,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         FileExistsError: if `folder` exists; nothing is ever replaced.
     """
     if folder.exists():
-        raise FileExistsError(f"{folder} exists already: it is never replaced; remove it, or give another folder")
+        raise FileExistsError(f"{folder} exists already: give a new name or remove it")
     folder.parent.mkdir(parents=True, exist_ok=True)
     for remains in _remains_of(folder):
         shutil.rmtree(remains)

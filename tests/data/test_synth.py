@@ -158,7 +158,7 @@ def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
         write_synth_corpus("birds", tmp_path / "birds")
     with pytest.raises(ValueError, match="clips_per_class is 2; it must be >= 3, a recording for each split"):
         write_synth_corpus("bio", tmp_path / "bio", clips_per_class=2)
-    with pytest.raises(FileExistsError, match="exists already: it is never replaced; remove it, or give another folder"):
+    with pytest.raises(FileExistsError, match="exists already: give a new name or remove it"):
         write_synth_corpus("bio", tmp_path)
 
 
