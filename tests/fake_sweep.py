@@ -20,6 +20,7 @@ SETTINGS: dict[str, Any] = {
     "objectives": {"plasticity": "max", "forgetting_rate": "min"},
     "forgetting_limit": 5.0,
     "num_trials": 12,
+    "anchors": ["base", "dcpt"],
     "seed": 0,
     "provenance": {},
 }

@@ -40,4 +40,8 @@ def test_an_export_that_differs_is_removed(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(export, "load_checkpoint", tampered)
     with pytest.raises(ValueError, match=r"the exported encoder differs by .*; not kept"):
         export_beats(make_base(), tmp_path / "beats.pt")
-    assert not (tmp_path / "beats.pt").exists()
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "beats.pt").write_text("an earlier export", encoding="utf-8")
+    with pytest.raises(ValueError, match="not kept"):
+        export_beats(make_base(), tmp_path / "beats.pt")
+    assert (tmp_path / "beats.pt").read_text(encoding="utf-8") == "an earlier export"

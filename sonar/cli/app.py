@@ -41,12 +41,12 @@ def main(sweep: Sweep) -> None:
 
 
 def _guarded(command: Any) -> None:
-    """Run a command; a user's error ends with exit status 2 and its message, without a traceback."""
+    """Run a command; a user's error ends with exit status 2 and its message; SONAR_TRACEBACK=1 shows where it rose."""
     from sonar.search.state import JournalError
 
     try:
         command()
-    except (ValueError, FileNotFoundError, FileExistsError, JournalError) as error:
+    except (ValueError, FloatingPointError, FileNotFoundError, FileExistsError, JournalError) as error:
         if os.environ.get("SONAR_TRACEBACK"):
             raise
         sys.stderr.write(f"error: {error}\n")

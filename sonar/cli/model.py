@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from sonar.cli.options import Assignments, Base, Data, Prior, RayAddress, Storage, TokenizerFile, configure
-
-if TYPE_CHECKING:
-    from sonar.train.loop import StepReport
 
 Domain = Annotated[str, typer.Option(help="Name of the new domain; chooses the embedded corpus without --data.")]
 Model = Annotated[Path, typer.Option("--model", help="Checkpoint folder of ours or BEATs file.")]
@@ -23,7 +20,7 @@ def register_model_commands(app: typer.Typer) -> None:
 
 
 def pretrain(
-    out: Annotated[Path, typer.Option(help="Folder to write; give it again to resume.")],
+    out: Annotated[Path, typer.Option(help="Folder to write. A run that was cut off continues from the storage.")],
     prior: Prior = None,
     assignments: Assignments = None,
     storage: Storage = Path("runs"),
@@ -35,6 +32,8 @@ def pretrain(
     from sonar.search.prepare import prepare_base
     from sonar.search.run import ray_session
 
+    if out.exists():
+        raise FileExistsError(f"{out} exists already: give a new name or remove it")
     config = configure(TrialConfig(), assignments, None, None)
     with ray_session(ray_address):
         folder = prepare_base(config.base, tuple(prior or ()), storage, typer.echo)
@@ -57,13 +56,14 @@ def adapt(
     """Adapt a base to one domain without a sweep, and judge the result."""
     from sonar.experiment import TrialConfig, apply_preset
     from sonar.search.prepare import Sources, prepare
+    from sonar.search.progress import StepLines
     from sonar.search.run import ray_session
     from sonar.search.trial import run_trial
 
     config = configure(apply_preset(TrialConfig(), preset), assignments, base, tokenizer)
     with ray_session(ray_address):
         prepared = prepare(config, Sources(domain, data, tuple(prior or ())), storage, typer.echo)
-        result = run_trial(config, prepared, out, _report_steps)
+        result = run_trial(config, prepared, out, StepLines(typer.echo))
     for name in ("plasticity", "forgetting_rate", "forgetting_worst", "trial_seconds"):
         typer.echo(f"{name}: {result.metrics[name]:+.2f}")
     typer.echo(f"checkpoint: {result.checkpoint}")
@@ -79,8 +79,10 @@ def embed(
     from sonar.checkpoint import load_checkpoint
     from sonar.evaluate.embed import write_embeddings
 
-    count = write_embeddings(load_checkpoint(model).encoder, folder, out, clip_seconds)
-    typer.echo(f"wrote {count} embeddings to {out}")
+    scan = write_embeddings(load_checkpoint(model).encoder, folder, out, clip_seconds)
+    typer.echo(f"wrote {len(scan.clips)} embeddings to {out}; {len(scan.quarantine)} files quarantined")
+    for bad in scan.quarantine:
+        typer.echo(f"  quarantined {bad.path}: {bad.reason}")
 
 
 def export(
@@ -96,11 +98,3 @@ def export(
         raise ValueError(f"cannot export to {to!r}; there is: beats")
     difference = export_beats(load_checkpoint(model), out)
     typer.echo(f"wrote {out}; reloaded, largest difference {difference:.1e}")
-
-
-def _report_steps(step: StepReport) -> None:
-    if step.step % 10 and step.step < step.num_steps:
-        return
-    shown = " ".join(f"{name} {value:.4g}" for name, value in step.metrics.items())
-    left_s = (step.num_steps - step.step) * step.metrics["step_seconds"]
-    typer.echo(f"{step.stage} {step.step}/{step.num_steps} | {shown} | stage ends in {left_s:.0f} s")

@@ -60,7 +60,7 @@ def run_script(sweep: Sweep) -> Callable[[], Any]:
         shaped = replace(
             shaped,
             base=configure(shaped.base, assignments, base, tokenizer),
-            num_trials=trials or shaped.num_trials,
+            num_trials=shaped.num_trials if trials is None else trials,
             name=name or sweep.name,
         )
         options = RunOptions(
@@ -208,5 +208,4 @@ def _short(value: Any) -> str:
 
 
 def _total(state: SweepState) -> int:
-    anchors = sum(record.kind == "anchor" for record in state.trials.values())
-    return anchors + int(state.settings["num_trials"])
+    return len(state.settings["anchors"]) + int(state.settings["num_trials"])

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from sonar.data.corpora import load_corpus
+from sonar.data.corpora import ScanResult, load_corpus
 from sonar.data.stream import Bucket, file_batches
-from sonar.model.encoder import BeatsEncoder, patch_padding
-from sonar.model.fbank import log_mel
+from sonar.model.encoder import BeatsEncoder
+from sonar.model.inputs import model_inputs
 
 
 @torch.no_grad()
@@ -34,18 +34,16 @@ def embed_batches(encoder: BeatsEncoder, batches: Iterable[Bucket]) -> np.ndarra
     device = next(encoder.parameters()).device
     rows, positions = [], []
     for batch, position in batches:
-        mel = log_mel(batch.waveform.to(device), encoder.config.fbank)  # (B, T) -> (B, F, M)
-        num_patches = mel.shape[1] // 16 * (mel.shape[2] // 16)
-        padding = patch_padding(batch.padding.to(device), mel.shape[1], num_patches).patch  # (B, L)
-        hidden = encoder(mel, padding).last  # (B, L, D)
-        keep = (~padding).unsqueeze(-1).to(hidden.dtype)
+        inputs = model_inputs(batch.waveform.to(device), batch.padding.to(device), encoder.config.fbank)
+        hidden = encoder(*inputs).last  # (B, L, D)
+        keep = (~inputs.padding).unsqueeze(-1).to(hidden.dtype)
         rows.append(((hidden * keep).sum(1) / keep.sum(1)).cpu().numpy())  # (B, L, D) -> (B, D)
         positions.append(position)
     in_order = np.argsort(np.concatenate(positions))
     return np.concatenate(rows)[in_order]
 
 
-def write_embeddings(encoder: BeatsEncoder, corpus: Path, path: Path, clip_seconds: float) -> int:
+def write_embeddings(encoder: BeatsEncoder, corpus: Path, path: Path, clip_seconds: float) -> ScanResult:
     """Embed every clip of a corpus into a Parquet file: clip_id, path, embedding.
 
     Args:
@@ -55,9 +53,10 @@ def write_embeddings(encoder: BeatsEncoder, corpus: Path, path: Path, clip_secon
         clip_seconds: clips are cropped around their middle to this length in seconds.
 
     Returns:
-        Number of clips.
+        What the corpus held: every clip of it has a row, and what is quarantined has none.
     """
-    clips = load_corpus(corpus, domain="embed").clips
+    scan = load_corpus(corpus, domain="embed")
+    clips = scan.clips
     vectors = embed_batches(encoder, file_batches(clips, clip_seconds))
     columns = {
         "clip_id": [clip.clip_id for clip in clips],
@@ -65,4 +64,4 @@ def write_embeddings(encoder: BeatsEncoder, corpus: Path, path: Path, clip_secon
         "embedding": list(vectors),
     }
     pq.write_table(pa.table(columns), path)
-    return len(clips)
+    return scan

@@ -27,9 +27,10 @@ from sonar.evaluate.probe import ProbeScore
 from sonar.evaluate.run import Evaluation, evaluate_encoder, find_tasks
 from sonar.experiment import BaseConfig, TrialConfig
 from sonar.files import sha256_of, write_whole_file, write_whole_text
-from sonar.train.loop import StepReport
+from sonar.provenance import provenance
+from sonar.search.progress import StepLines
 from sonar.train.pretrain import pretrain
-from sonar.train.stages import Hooks, Worker
+from sonar.train.stages import Hooks, local_worker
 
 Say = Callable[[str], None]
 SYNTH_CLIPS_PER_CLASS = 30  # of the embedded corpora: seconds to make, and enough for a probe
@@ -95,6 +96,7 @@ def prepare(config: TrialConfig, sources: Sources, storage: Path, say: Say) -> P
     embeddings = cache / f"embeddings-{key}.npz"
     if not (baseline.exists() and embeddings.exists()):
         base = load_checkpoint(base_folder)
+        base.encoder.to(local_worker().device)
         say("scoring the base model and embedding the corpora")
         evaluation = evaluate_encoder(base.encoder, find_tasks(new, prior), config.probe)
         found = _embed(base, new, prior, config.training.clip_seconds)
@@ -198,29 +200,20 @@ def _content_hash(paths: Sequence[Path]) -> str:
 def _pretrain(config: BaseConfig, prior: ClipStore, folder: Path, say: Say) -> Checkpoint:
     say("no base given: pre-training a small one on the prior corpora (once; it is kept)")
     state_path = folder.with_suffix(".state")
-
-    def report(step: StepReport) -> None:
-        if step.step % 25 == 0 or step.step == step.num_steps:
-            terms = " ".join(f"{name} {value:.3f}" for name, value in step.metrics.items() if name in _SHOWN)
-            say(f"  base/{step.stage} {step.step}/{step.num_steps} {terms}")
-
     hooks = Hooks(
-        report=report,
+        report=StepLines(say),
         save=lambda state: save_state(state, state_path),
         state=load_state(state_path) if state_path.exists() else None,
     )
-    base = pretrain(prior, prior.index(split="train"), config.pretrain, hooks, Worker())
+    base = pretrain(prior, prior.index(split="train"), config.pretrain, hooks, local_worker())
     state_path.unlink(missing_ok=True)
-    return dataclasses.replace(base, provenance={"pretrain": to_dict(config.pretrain)})
-
-
-_SHOWN = ("masked_prediction", "masked_accuracy", "alignment", "step_seconds")
+    return dataclasses.replace(base, provenance={"pretrain": to_dict(config.pretrain), "made_by": provenance()})
 
 
 def _embed(base: Checkpoint, new: ClipStore, prior: ClipStore, clip_seconds: float) -> Embeddings:
     if base.tokenizer is None:
         raise ValueError("this base has no tokenizer; name the tokenizer of the same BEATs iteration (--tokenizer)")
-    encoder = base.tokenizer.encoder
+    encoder = base.tokenizer.encoder.to(local_worker().device)
     new_index, prior_index = new.index(split="train"), prior.index(split="train")
     return Embeddings(
         new_index,

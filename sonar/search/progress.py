@@ -5,9 +5,13 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from sonar.search.journal import SweepState
+from sonar.search.journal import SweepState, TrialRecord
 from sonar.search.results import front_hypervolume, ranked_trials
+
+if TYPE_CHECKING:
+    from sonar.train.loop import StepReport
 
 
 class ProgressLine:
@@ -37,8 +41,26 @@ class ProgressLine:
         return f"ETA {int(left_s // 3600)}h{int(left_s % 3600 // 60):02d}m{int(left_s % 60):02d}s"
 
 
+class StepLines:
+    """Says the steps of one run: a line per stage's end and at intervals, with its terms and the stage's ETA."""
+
+    def __init__(self, say: Callable[[str], None], interval_s: float = 5.0) -> None:
+        """`say` hears the lines."""
+        self._say, self._interval_s, self._said = say, interval_s, -interval_s
+
+    def __call__(self, step: StepReport) -> None:
+        """Take the report of one step."""
+        now = time.monotonic()
+        if now - self._said < self._interval_s and step.step < step.num_steps:
+            return
+        self._said = now
+        terms = " ".join(f"{name} {value:.4g}" for name, value in step.metrics.items())
+        left_s = (step.num_steps - step.step) * step.metrics["step_seconds"]
+        self._say(f"  {step.stage} {step.step}/{step.num_steps} | {terms} | stage ends in {left_s:.0f} s")
+
+
 def describe(state: SweepState, total: int) -> str:
-    """`12/40 done 4 run 1 fail | HV 41.2 | best within limit: P +6.1 F +0.2 | running: trial-003 model 20/120`."""
+    """`12/40 done 2 run 1 fail | HV 41.2 | best within limit: P +6.1 F +0.2 (trial-7) | running: trial-12 model 20`."""
     counts = Counter(record.status for record in state.trials.values())
     parts = [f"{counts['told']}/{total} done {counts['started']} run {counts['failed']} fail"]
     volume = front_hypervolume(state)
@@ -49,4 +71,14 @@ def describe(state: SweepState, total: int) -> str:
     if within:
         best = max(within, key=lambda point: point.plasticity)
         parts.append(f"best within limit: P {best.plasticity:+.1f} F {best.forgetting_rate:+.1f} ({best.name})")
+    running = [_where(record) for record in state.trials.values() if record.status == "started" and record.reports]
+    if running:
+        parts.append(f"running: {', '.join(running)}")
     return " | ".join(parts)
+
+
+def _where(record: TrialRecord) -> str:
+    """Trial, stage and step of its last report, whose metrics are named `stage/term`."""
+    last = record.reports[-1]
+    stage = next(iter(last.metrics)).partition("/")[0]
+    return f"{record.trial_id} {stage} {last.step}"

@@ -72,11 +72,15 @@ def picked_id(state: SweepState) -> str | None:
 
 
 def front_hypervolume(state: SweepState) -> float | None:
-    """Hypervolume in percent squared against a point worse than every anchor; None until the anchors are told."""
+    """Hypervolume in percent squared against a point worse than every anchor; None until every anchor is told.
+
+    Against another reference it would not compare with other sweeps.
+    """
     ranked = ranked_trials(state)
     anchors = [r.point for r in ranked if r.record.kind == "anchor"]
-    waiting = [r for r in state.trials.values() if r.kind == "anchor" and not r.is_finished]
-    if not anchors or waiting:
+    begun = [record.trial_id for record in state.trials.values() if record.kind == "anchor"]
+    wanted = {*begun, *(f"anchor-{name}" for name in state.settings.get("anchors", ()))}
+    if not anchors or len(anchors) < len(wanted):
         return None
     reference = (
         min(point.plasticity for point in anchors) - REFERENCE_MARGIN,

@@ -15,6 +15,7 @@ from typing import Any
 import ray
 
 from sonar.config import ConfigError, to_dict
+from sonar.provenance import provenance
 from sonar.search.journal import Journal, SweepState, read_journal, replay
 from sonar.search.nodes import check_storage_is_shared
 from sonar.search.prepare import Say, Sources, prepare
@@ -25,6 +26,7 @@ from sonar.search.tuner import plan_slots, tune_trials
 
 JOURNAL_FILE = "journal.jsonl"
 MEASURED = ("plasticity", "forgetting_rate")  # the axes of a front, and the objectives of a sweep
+MAY_CHANGE = ("num_trials", "provenance")  # on resume; the audio of the provenance may not
 PUBLISH_INTERVAL_S = 5.0
 
 
@@ -134,14 +136,17 @@ def _check_resumable(journal: Journal, sweep: Sweep, options: RunOptions, folder
         "objectives": dict(sweep.objectives),
         "forgetting_limit": sweep.forgetting_limit,
         "num_trials": sweep.num_trials,
+        "anchors": sweep.anchors,
         "seed": options.seed,
-        "provenance": {"sources": options.sources._asdict()},
+        "provenance": {"sources": options.sources._asdict(), **provenance()},
     }
     known = journal.state.settings
     if known and not options.resume:
         raise ConfigError(f"{folder} already holds a sweep; give --resume to continue it, or another --name")
     same = json.loads(json.dumps(settings))  # as the journal gives it back
-    changed = [key for key in same if known and key != "num_trials" and known[key] != same[key]]
+    changed = [key for key in same if known and key not in MAY_CHANGE and known[key] != same[key]]
+    if known and known["provenance"]["sources"] != same["provenance"]["sources"]:
+        changed.append("audio")
     if changed:
         raise ConfigError(
             f"{folder} began with another {', '.join(changed)}; resume it as it was, or give another --name"

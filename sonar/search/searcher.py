@@ -137,7 +137,7 @@ class TrialSource:
 
     def _excess(self, metrics: Mapping[str, float]) -> float:
         """How far forgetting is above the sweep's limit, in percent; what the sampler sees as its constraint."""
-        return metrics.get("forgetting_rate", 0.0) - self._sweep.forgetting_limit
+        return metrics["forgetting_rate"] - self._sweep.forgetting_limit
 
 
 def _distribution(dimension: Dimension) -> BaseDistribution:

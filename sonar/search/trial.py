@@ -10,21 +10,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from ray.train import UserCallback
 
-from sonar.checkpoint import Checkpoint, load_checkpoint, load_state, save_checkpoint, save_state
+from sonar.checkpoint import load_checkpoint, load_state, save_checkpoint, save_state
 from sonar.config import config_hash, to_dict
 from sonar.data.sampling import draw_mixture
 from sonar.data.stream import ClipStore
 from sonar.evaluate.run import Evaluation, compare, evaluate_encoder, find_tasks
 from sonar.experiment import TrialConfig
 from sonar.files import write_whole_text
+from sonar.provenance import provenance
 from sonar.search.prepare import Prepared, read_baseline, read_embeddings
 from sonar.train.adapt import Mixture, adapt
-from sonar.train.launch import launch_adapt
+from sonar.train.launch import Launched, launch_adapt
 from sonar.train.loop import StepReport
-from sonar.train.stages import Hooks, Worker
+from sonar.train.stages import Hooks, local_worker
 
 
 class TrialResult(NamedTuple):
@@ -64,13 +64,8 @@ def run_trial(
     result_path = folder / "result.json"
     if result_path.exists():
         return TrialResult(**json.loads(result_path.read_text()))
-    began, last = time.perf_counter(), dict[str, float]()
-
-    def keep_last(step: StepReport) -> None:
-        last.update({f"{step.stage}/{name}": value for name, value in step.metrics.items()})
-        report(step)
-
-    adapted = _adapt(config, prepared, folder, keep_last, train_callbacks)
+    began = time.perf_counter()
+    adapted, last = _adapt(config, prepared, folder, report, train_callbacks)
     trained_s = time.perf_counter() - began
     evaluation = evaluate_encoder(
         adapted.encoder,
@@ -86,7 +81,8 @@ def run_trial(
     }
     checkpoint = folder / "checkpoint"
     shutil.rmtree(checkpoint, ignore_errors=True)  # of a driver that died before it wrote the result
-    save_checkpoint(replace(adapted, provenance=adapted.provenance | {"trial": to_dict(config)}), checkpoint)
+    made_by = adapted.provenance | {"trial": to_dict(config), "made_by": provenance()}
+    save_checkpoint(replace(adapted, provenance=made_by), checkpoint)
     result = TrialResult(metrics, str(checkpoint))
     write_whole_text(result_path, json.dumps(result._asdict(), indent=1))
     (folder / "state.pt").unlink(missing_ok=True)
@@ -123,20 +119,25 @@ def _adapt(
     folder: Path,
     report: Callable[[StepReport], None],
     train_callbacks: Sequence[UserCallback],
-) -> Checkpoint:
+) -> Launched:
+    """Train in this process, or with several workers under Ray Train."""
     mixture = read_mixture(config, prepared)
     if config.training.num_workers > 1:
         return launch_adapt(prepared.base, mixture, config.adapt_config(), folder, train_callbacks)
-    state_path = folder / "state.pt"
+    state_path, last = folder / "state.pt", dict[str, float]()
+
+    def keep_last(step: StepReport) -> None:
+        last.update({f"{step.stage}/{name}": value for name, value in step.metrics.items()})
+        report(step)
+
     hooks = Hooks(
-        report=report,
+        report=keep_last,
         save=lambda state: save_state(state, state_path),
         state=load_state(state_path) if state_path.exists() else None,
         save_every=config.training.checkpoint_every,
     )
     base = load_checkpoint(prepared.base)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return adapt(base, mixture, config.adapt_config(), hooks, Worker(device=device))
+    return Launched(adapt(base, mixture, config.adapt_config(), hooks, local_worker()), last)
 
 
 def _probe_metrics(evaluation: Evaluation) -> dict[str, float]:

@@ -14,6 +14,7 @@ from torch import nn
 from sonar.checkpoint import Checkpoint
 from sonar.data.stream import ClipStore, MixedStream, Source, StreamConfig, batch_clips
 from sonar.model.codebook import CodebookConfig
+from sonar.model.inputs import model_inputs
 from sonar.model.predictor import LabelPredictor, PredictorConfig
 from sonar.train.loop import Precision, Stage
 from sonar.train.objective import (
@@ -22,7 +23,6 @@ from sonar.train.objective import (
     ModelObjective,
     TokenizerObjective,
     freeze,
-    prepare_inputs,
 )
 from sonar.train.optim import OptimConfig
 from sonar.train.stages import Hooks, Plan, Worker, run_plan
@@ -231,6 +231,7 @@ class _Adaptation:
         codes = []
         with torch.no_grad():
             for batch, _ in batch_clips(self.mixture.prior, rows, self.config.training.clip_seconds):
-                mel, padding = prepare_inputs(batch.to(self.worker.device), self.tokenizer.encoder.config.fbank)
-                codes.append(self.tokenizer.codes(mel, padding)[~padding])
+                waveform, padding, *_ = batch.to(self.worker.device)
+                inputs = model_inputs(waveform, padding, self.tokenizer.encoder.config.fbank)
+                codes.append(self.tokenizer.codes(*inputs)[~inputs.padding])
         self.tokenizer.codebook.set_usage(torch.cat(codes))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray.train
 import ray.train.torch
@@ -24,9 +24,16 @@ STATE_FILE = "state.pt"
 MAX_FAILURES = 2  # restarts of the worker group before a trial counts as failed
 
 
+class Launched(NamedTuple):
+    """A run of several workers: its checkpoint, and the last value of every `stage/term`."""
+
+    checkpoint: Checkpoint
+    metrics: dict[str, float]
+
+
 def launch_adapt(
     base: str, mixture: Mixture, config: AdaptConfig, folder: Path, callbacks: Sequence[UserCallback] = ()
-) -> Checkpoint:
+) -> Launched:
     """Adapt with `config.training.num_workers` data-parallel workers in a Ray Train `TorchTrainer`.
 
     A worker that dies is restarted, with all others, from the last saved state; calling again with the same `folder`
@@ -40,7 +47,7 @@ def launch_adapt(
         callbacks: hear the metrics that rank 0 reports.
 
     Returns:
-        The adapted checkpoint, as rank 0 saved it.
+        The adapted checkpoint, as rank 0 saved it, and what it last reported.
 
     Raises:
         ray.train.TrainingFailedError: the workers failed more often than `MAX_FAILURES`.
@@ -63,8 +70,8 @@ def launch_adapt(
             callbacks=list(callbacks),  # type: ignore[arg-type]  # Ray's own annotation names another class
         ),
     )
-    trainer.fit()
-    return load_checkpoint(folder / ADAPTED_FOLDER)
+    metrics = trainer.fit().metrics or {}
+    return Launched(load_checkpoint(folder / ADAPTED_FOLDER), {k: v for k, v in metrics.items() if "/" in k})
 
 
 def _worker_loop(job: dict[str, Any]) -> None:
@@ -90,7 +97,7 @@ def _worker_loop(job: dict[str, Any]) -> None:
     hooks = Hooks(report=report, save=save, state=_last_state(), save_every=config.training.checkpoint_every)
     mixture = Mixture(new, new_index, prior, prior_index, pool_index)
     adapted = adapt(load_checkpoint(job["base"]), mixture, config, hooks, worker)
-    if worker.rank == 0:
+    if worker.rank == 0 and not Path(job["adapted"]).exists():  # a group restarted at the very end has it already
         save_checkpoint(adapted, Path(job["adapted"]))
 
 

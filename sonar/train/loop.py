@@ -20,7 +20,7 @@ from sonar.train.optim import OptimConfig, learning_rate, make_optimizer
 Precision = Literal["fp32", "bf16"]
 
 
-class NonFiniteLossError(RuntimeError):
+class NonFiniteLossError(FloatingPointError):
     """A loss term or the gradient became NaN or infinite; names the stage, step, term and clips."""
 
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from sonar.data.stream import Batch
 from sonar.model.codebook import CodebookConfig, CodebookHealth
-from sonar.model.encoder import BeatsEncoder, patch_padding
-from sonar.model.fbank import FbankConfig, log_mel
+from sonar.model.encoder import BeatsEncoder
+from sonar.model.inputs import Inputs, model_inputs
 from sonar.model.losses import (
     commitment_loss,
     contrastive_code_loss,
@@ -88,22 +88,6 @@ class LossTerms(NamedTuple):
     assignment: CodeAssignment | None = None
 
 
-class Inputs(NamedTuple):
-    """A batch on its way into the models: log_mel (B, F, M); padding (B, L), True where padded."""
-
-    log_mel: Tensor
-    padding: Tensor
-
-
-def prepare_inputs(batch: Batch, fbank: FbankConfig) -> Inputs:
-    """Front end of every stage: waveform (B, T) to log-mel and the patches' padding mask."""
-    mel = log_mel(batch.waveform, fbank)  # (B, T) -> (B, F, M)
-    num_frames = mel.shape[1]
-    num_patches = num_frames // 16 * (mel.shape[2] // 16)
-    _, padding = patch_padding(batch.padding, num_frames, num_patches)
-    return Inputs(mel, padding)
-
-
 def freeze(module: ModuleT) -> ModuleT:
     """Put a teacher in eval mode without gradients; returns the same module."""
     return module.eval().requires_grad_(False)
@@ -142,7 +126,7 @@ class TokenizerObjective(nn.Module):
     def forward(self, batch: Batch, generator: torch.Generator) -> LossTerms:
         """Losses over the non-padded tokens of one batch; the generator is not used here."""
         del generator
-        mel, padding = prepare_inputs(batch, self.student.encoder.config.fbank)
+        mel, padding = model_inputs(batch.waveform, batch.padding, self.student.encoder.config.fbank)
         with torch.no_grad():
             target = self.teacher(mel, padding).last  # (B, L, D)
         out = self.student(mel, padding)
@@ -202,14 +186,13 @@ class ModelObjective(nn.Module):
 
     def forward(self, batch: Batch, generator: torch.Generator) -> LossTerms:
         """Losses of one batch; `generator` (on the CPU) draws the mask."""
-        return self.losses(prepare_inputs(batch, self.student.config.fbank), generator)
+        inputs = model_inputs(batch.waveform, batch.padding, self.student.config.fbank)
+        return self.losses(inputs, self.tokenizer.codes(*inputs), generator)
 
-    def losses(self, inputs: Inputs, generator: torch.Generator) -> LossTerms:
-        """Losses of inputs that have passed the front end."""
+    def losses(self, inputs: Inputs, codes: Tensor, generator: torch.Generator) -> LossTerms:
+        """Losses of inputs that have passed the front end and the tokenizer; codes (B, L)."""
         mel, padding = inputs
         mask = random_mask(padding, self.config.mask_ratio, generator)
-        with torch.no_grad():
-            codes = self.tokenizer.codes(mel, padding)  # (B, L)
         visible = self.student(mel, padding, mask.visible, mask.visible_padding).last  # (B, V, D)
         logits = self.predictor(visible, mask, padding)  # (N, K), the masked patches in row order
         labels = codes[mask.masked]  # (N,)
@@ -245,12 +228,13 @@ class HeadObjective(nn.Module):
     def forward(self, batch: Batch, generator: torch.Generator) -> LossTerms:
         """Alignment of the estimator plus cross-entropy of the predictor, both with weight 1."""
         encoder = self.masked.student
-        mel, padding = inputs = prepare_inputs(batch, encoder.config.fbank)
-        masked = self.masked.losses(inputs, generator)
+        inputs = model_inputs(batch.waveform, batch.padding, encoder.config.fbank)
         with torch.no_grad():
-            target = encoder(mel, padding).last
-            quantized = self.tokenizer(mel, padding).quantized
-        alignment = cosine_alignment_loss(self.tokenizer.estimate(quantized, padding), target, ~padding)
+            target = encoder(*inputs).last
+            tokens = self.tokenizer(*inputs)
+        masked = self.masked.losses(inputs, tokens.codes, generator)
+        estimate = self.tokenizer.estimate(tokens.quantized, inputs.padding)
+        alignment = cosine_alignment_loss(estimate, target, ~inputs.padding)
         return LossTerms(masked.total + alignment, {**masked.terms, "alignment": alignment.detach()})
 
     def after_step(self, losses: LossTerms, generator: torch.Generator) -> None:

@@ -18,6 +18,7 @@ from sonar.checkpoint import Checkpoint
 from sonar.data.stream import ClipStore, MixedStream, Source, StreamConfig
 from sonar.model.codebook import CodebookConfig
 from sonar.model.encoder import BeatsEncoder, EncoderConfig
+from sonar.model.inputs import model_inputs
 from sonar.model.predictor import LabelPredictor, PredictorConfig
 from sonar.model.tokenizer import (
     RandomProjectionConfig,
@@ -26,7 +27,7 @@ from sonar.model.tokenizer import (
     TokenizerConfig,
 )
 from sonar.train.loop import Stage
-from sonar.train.objective import DistillConfig, ModelObjective, TokenizerObjective, prepare_inputs
+from sonar.train.objective import DistillConfig, ModelObjective, TokenizerObjective
 from sonar.train.optim import OptimConfig
 from sonar.train.stages import Hooks, Plan, Worker, run_plan
 
@@ -178,6 +179,6 @@ class _Pretraining:
         """The tokenizer's encoder starts from iteration 1, its codebook at k-means of the first batch."""
         self.tokenizer.encoder.load_state_dict(self.encoder.state_dict())
         batch = self._stream().batch(0).to(self.worker.device)
-        mel, padding = prepare_inputs(batch, self.tokenizer.encoder.config.fbank)
-        embedding = self.tokenizer(mel, padding).embedding[~padding]
+        inputs = model_inputs(batch.waveform, batch.padding, self.tokenizer.encoder.config.fbank)
+        embedding = self.tokenizer(*inputs).embedding[~inputs.padding]
         self.tokenizer.codebook.init_kmeans(embedding, torch.Generator().manual_seed(self.config.seed))

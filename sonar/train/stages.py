@@ -20,6 +20,11 @@ class Worker(NamedTuple):
     device: torch.device = torch.device("cpu")
 
 
+def local_worker() -> Worker:
+    """The only worker of a run in this process, on its GPU where there is one."""
+    return Worker(device=torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+
+
 class Hooks(NamedTuple):
     """What the outside hears of a run.
 

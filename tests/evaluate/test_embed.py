@@ -65,16 +65,18 @@ def test_a_training_encoder_is_put_into_evaluation(store: MemoryStore) -> None:
     assert np.array_equal(embed(dropping.train(), store, [0, 1]), calm)
 
 
-def test_a_folder_becomes_one_row_per_clip(encoder: BeatsEncoder, tmp_path: Path) -> None:
+def test_a_folder_becomes_one_row_per_good_clip_and_names_the_bad_one(encoder: BeatsEncoder, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    for name in ("owl/a", "owl/b", "wren/c", "wren/d"):
+    for name in [f"{bird}/{number}" for bird in ("owl", "wren") for number in range(10)]:
         path = tmp_path / "corpus" / f"{name}.wav"
         path.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(path, 0.1 * rng.standard_normal(RATE // 2), RATE)
-    assert write_embeddings(encoder, tmp_path / "corpus", tmp_path / "out.parquet", 1.0) == 4
+    (tmp_path / "corpus" / "owl" / "broken.wav").write_bytes(b"no audio")
+    scan = write_embeddings(encoder, tmp_path / "corpus", tmp_path / "out.parquet", 1.0)
+    assert [Path(bad.path).name for bad in scan.quarantine] == ["broken.wav"]
     table = pq.read_table(tmp_path / "out.parquet")
     assert table.column_names == ["clip_id", "path", "embedding"]
-    assert len(set(table["clip_id"].to_pylist())) == table.num_rows == 4
+    assert len(set(table["clip_id"].to_pylist())) == table.num_rows == len(scan.clips) == 20
     for path, embedding in zip(table["path"].to_pylist(), table["embedding"].to_pylist(), strict=True):
         wave, _ = soundfile.read(path, dtype="float32")
         with torch.no_grad():

@@ -30,7 +30,9 @@ def record(number: int, plasticity: float, forgetting: float, **fields: object) 
 
 
 def sweep(*records: TrialRecord) -> SweepState:
-    return SweepState(settings=dict(SETTINGS), created_s=0.0, trials={record.trial_id: record for record in records})
+    return SweepState(
+        settings=SETTINGS | {"anchors": []}, created_s=0.0, trials={record.trial_id: record for record in records}
+    )
 
 
 @st.composite
@@ -109,7 +111,10 @@ def test_the_hypervolume_waits_for_every_anchor_and_is_that_of_the_closed_form()
     # Against (-1, 11): base 1 x 11; the trial adds 3 x 9, DCPT 1 x 1.
     assert front_hypervolume(sweep(base, dcpt, trial)) == pytest.approx(11 + 27 + 1)
     failed = record(1, 0.0, 0.0, kind="anchor", status="failed")
-    assert front_hypervolume(sweep(base, failed, trial)) == pytest.approx(1.0)  # against (-1, 1): base alone counts
+    assert front_hypervolume(sweep(base, failed, trial)) is None  # against base alone it would not compare
+    waiting = sweep(base, dcpt, trial)
+    waiting.settings["anchors"] = ["base", "dcpt", "dcpt-cold"]
+    assert front_hypervolume(waiting) is None
 
 
 @given(states())

@@ -56,7 +56,8 @@ def test_two_workers_finish_and_leave_an_adapted_checkpoint(train_ray: None, tmp
         training__checkpoint_every=STEPS // 2,
         training__predictor_steps=2,
     ).adapt_config()
-    adapted = launch_adapt(str(tmp_path / "base"), mixture, config, tmp_path / "trial")
+    adapted, metrics = launch_adapt(str(tmp_path / "base"), mixture, config, tmp_path / "trial")
+    assert metrics["model/loss"] > 0 and metrics["tokenizer/codebook/perplexity"] >= 1
     assert adapted.tokenizer is not None and adapted.predictor is not None
     reloaded = load_checkpoint(tmp_path / "trial" / ADAPTED_FOLDER)
     for found in (adapted, reloaded):

@@ -1,0 +1,34 @@
+"""A batch of audio on its way into the models.
+
+Shapes: B clips, T samples, F frames, M mel bins, L patches.
+"""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from sonar.model.encoder import patch_padding
+from sonar.model.fbank import FbankConfig, log_mel, num_patches
+
+
+class Inputs(NamedTuple):
+    """What every model takes: log_mel (B, F, M); padding (B, L), True where a patch is padded."""
+
+    log_mel: Tensor
+    padding: Tensor
+
+
+def model_inputs(waveform: Tensor, sample_padding: Tensor, fbank: FbankConfig) -> Inputs:
+    """Front end of every model.
+
+    Args:
+        waveform: (B, T) float32 in [-1, 1], 16 kHz.
+        sample_padding: (B, T) bool, True where padded.
+        fbank: constants of the checkpoint's front end.
+
+    Raises:
+        ValueError: T is too short for a patch, or a clip is padding only.
+    """
+    mel = log_mel(waveform, fbank)  # (B, T) -> (B, F, M)
+    count = num_patches(waveform.shape[1], fbank.num_mel_bins)
+    return Inputs(mel, patch_padding(sample_padding, mel.shape[1], count).patch)

@@ -1,0 +1,59 @@
+"""Progress lines say what the journal and the steps say, and no more often than asked."""
+
+from dataclasses import replace
+
+import pytest
+from fake_sweep import SETTINGS
+
+from sonar.search.journal import Report, SweepState, TrialRecord
+from sonar.search.progress import ProgressLine, StepLines, describe
+from sonar.train.loop import StepReport
+
+
+def record(trial_id: str, status: str, kind: str = "search") -> TrialRecord:
+    return TrialRecord(trial_id=trial_id, kind=kind, name=trial_id, params={}, status=status)
+
+
+def test_the_line_counts_trials_and_says_where_the_running_ones_are() -> None:
+    good = replace(record("trial-000", "told"), metrics={"plasticity": 6.1, "forgetting_rate": 0.2})
+    far = replace(record("trial-001", "told"), metrics={"plasticity": 9.0, "forgetting_rate": 50.0})
+    busy = replace(record("trial-003", "started"), reports=(Report(20, 1.0, {"model/loss": 2.0}),))
+    trials = [good, far, record("trial-002", "failed"), busy, record("trial-004", "started")]
+    state = SweepState(dict(SETTINGS), 0.0, {r.trial_id: r for r in trials})
+    assert describe(state, 14) == (
+        "2/14 done 2 run 1 fail | best within limit: P +6.1 F +0.2 (trial-000) | running: trial-003 model 20"
+    )
+
+
+def test_a_sweeps_line_comes_with_every_trial_that_ends_and_else_at_intervals() -> None:
+    lines: list[str] = []
+    progress = ProgressLine(2, lines.append, interval_s=1e9)
+    state = SweepState(dict(SETTINGS), 0.0, {"a": record("a", "started")})
+    progress.update(state)
+    progress.update(state)
+    assert lines == []
+    state.trials["a"] = record("a", "failed")
+    progress.update(state)
+    progress.update(state)
+    assert len(lines) == 1 and lines[0].startswith("0/2 done 0 run 1 fail | ETA 0h00m00s")
+
+
+def test_a_steps_line_says_terms_and_the_rest_of_the_stage() -> None:
+    lines: list[str] = []
+    say = StepLines(lines.append, interval_s=1e9)
+    for step in range(1, 5):
+        say(StepReport("model", step, 4, {"loss": 1.0 / step, "step_seconds": 3.0}))
+    assert [line.split(" | ")[0].strip() for line in lines] == ["model 1/4", "model 4/4"]
+    assert lines[0].endswith("stage ends in 9 s") and "loss 0.25" in lines[1]
+
+
+def test_a_resumed_sweep_estimates_from_what_it_did_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, lines = [100.0], list[str]()
+    monkeypatch.setattr("sonar.search.progress.time.monotonic", lambda: now[0])
+    progress = ProgressLine(10, lines.append)
+    state = SweepState(dict(SETTINGS), 0.0, {str(n): record(str(n), "failed") for n in range(6)})
+    progress.update(state)
+    now[0] += 50.0
+    state.trials["6"] = record("6", "failed")
+    progress.update(state)
+    assert lines[-1].endswith("ETA 0h02m30s")  # three left at 50 s each; the six before do not count
