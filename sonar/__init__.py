@@ -9,6 +9,8 @@ _PUBLIC = {
     "OptimConfig": "sonar.train.optim",
     "PretrainConfig": "sonar.train.pretrain",
     "ProbeConfig": "sonar.evaluate.probe",
+    "SMALL_SCALE": "sonar.experiment",
+    "SONAR_SPACE": "sonar.search.space",
     "SamplingConfig": "sonar.data.sampling",
     "Sweep": "sonar.search.space",
     "TrainingConfig": "sonar.train.adapt",

@@ -54,6 +54,15 @@ class TrialConfig:
         )
 
 
+SMALL_SCALE = TrialConfig(
+    sampling=SamplingConfig(num_clusters=16),
+    distill=DistillConfig(tokenizer_weight=1e4),
+    probe=ProbeConfig(clip_seconds=3.0),
+    training=TrainingConfig(clip_seconds=2.0, tokenizer_steps=40, model_steps=80, predictor_steps=20),
+)
+"""Two cores and corpora of some hundred clips of a few seconds: a trial of minutes. The paper's lambda_reg of 1e6
+nearly pins the tokenizer, so the base configuration starts at 1e4."""
+
 _DCPT: dict[str, Any] = {
     "sampling.replay_ratio": 0.0,
     "distill.tokenizer_weight": 0.0,

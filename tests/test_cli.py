@@ -15,6 +15,8 @@ from tiny import make_base
 
 from sonar import cli as cli_module
 from sonar.checkpoint import load_checkpoint, save_checkpoint
+from sonar.cli.options import configure
+from sonar.experiment import TrialConfig
 
 
 class Evil:
@@ -151,3 +153,13 @@ def test_a_sweep_script_takes_its_options_after_its_name(sonar, root: Path) -> N
     assert status == 0 and "--smoke" in out and "--resume" in out
     status, _, err = sonar("sweep", "run", root / "sweeps" / "bio.py", "--set", "distil.model_weight=1")
     assert status == 2 and "unknown key" in err and "distill" in err
+
+
+def test_a_yaml_file_stands_between_the_script_and_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("distill: {model_weight: 2, temperature: 0.2}\ntraining: {seed: 4}\n", encoding="utf-8")
+    monkeypatch.setenv("SONAR__DISTILL__TEMPERATURE", "0.4")
+    found = configure(TrialConfig(), file, ["training.seed=5"])
+    assert (found.distill.model_weight, found.distill.temperature, found.training.seed) == (2.0, 0.4, 5)

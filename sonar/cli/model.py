@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sonar.cli.options import Assignments, Base, Data, Prior, RayAddress, Storage, TokenizerFile, configure
+from sonar.cli.options import Assignments, Base, ConfigFile, Data, Prior, RayAddress, Storage, TokenizerFile, configure
 
 Domain = Annotated[str, typer.Option(help="Name of the new domain; chooses the embedded corpus without --data.")]
 Model = Annotated[Path, typer.Option("--model", help="Checkpoint folder of ours or BEATs file.")]
@@ -22,6 +22,7 @@ def register_model_commands(app: typer.Typer) -> None:
 def pretrain(
     out: Annotated[Path, typer.Option(help="Folder to write. A run that was cut off continues from the storage.")],
     prior: Prior = None,
+    config_file: ConfigFile = None,
     assignments: Assignments = None,
     storage: Storage = Path("runs"),
     ray_address: RayAddress = "auto",
@@ -34,7 +35,7 @@ def pretrain(
 
     if out.exists():
         raise FileExistsError(f"{out} exists already: give a new name or remove it")
-    config = configure(TrialConfig(), assignments, None, None)
+    config = configure(TrialConfig(), config_file, assignments)
     with ray_session(ray_address):
         folder = prepare_base(config.base, tuple(prior or ()), storage, typer.echo)
     save_checkpoint(load_checkpoint(folder), out)
@@ -47,6 +48,7 @@ def adapt(
     prior: Prior = None,
     base: Base = None,
     tokenizer: TokenizerFile = None,
+    config_file: ConfigFile = None,
     assignments: Assignments = None,
     domain: Domain = "bio",
     preset: Annotated[str, typer.Option(help="sonar, base, dcpt or dcpt-cold.")] = "sonar",
@@ -60,7 +62,7 @@ def adapt(
     from sonar.search.run import ray_session
     from sonar.search.trial import run_trial
 
-    config = configure(apply_preset(TrialConfig(), preset), assignments, base, tokenizer)
+    config = configure(apply_preset(TrialConfig(), preset), config_file, assignments, base, tokenizer)
     with ray_session(ray_address):
         prepared = prepare(config, Sources(domain, data, tuple(prior or ())), storage, typer.echo)
         result = run_trial(config, prepared, out, StepLines(typer.echo))

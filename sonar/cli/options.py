@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sonar.config import env_overrides, override, parse_assignment
+from sonar.config import env_overrides, override, parse_assignment, read_yaml
 
 if TYPE_CHECKING:
     from sonar.experiment import TrialConfig
@@ -25,6 +25,9 @@ Storage = Annotated[Path, typer.Option(help="Folder for sweeps and shared work; 
 Assignments = Annotated[
     list[str] | None,
     typer.Option("--set", help="A configuration key and value, as in training.seed=1; repeatable."),
+]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="YAML with configuration keys, as in `training: {seed: 1}`.")
 ]
 RayAddress = Annotated[
     str,
@@ -44,13 +47,19 @@ _SMOKE: dict[str, Any] = {
 
 
 def configure(
-    config: TrialConfig, assignments: list[str] | None, base: str | None, tokenizer: str | None
+    config: TrialConfig,
+    file: Path | None,
+    assignments: list[str] | None,
+    base: str | None = None,
+    tokenizer: str | None = None,
 ) -> TrialConfig:
-    """Defaults and script < environment `SONAR__A__B` < `--base`, `--tokenizer` < `--set`.
+    """Defaults and script < `--config` < environment `SONAR__A__B` < `--base`, `--tokenizer` < `--set`.
 
     Raises:
         ConfigError: an unknown key or a value that does not fit.
     """
+    if file is not None:
+        config = override(config, read_yaml(file))
     paths = {"base.checkpoint": base, "base.tokenizer": tokenizer}
     given = {key: path for key, path in paths.items() if path is not None}
     return override(

@@ -14,6 +14,7 @@ import typer
 from sonar.cli.options import (
     Assignments,
     Base,
+    ConfigFile,
     Data,
     Prior,
     RayAddress,
@@ -42,6 +43,7 @@ def run_script(sweep: Sweep) -> Callable[[], Any]:
         prior: Prior = None,
         base: Base = None,
         tokenizer: TokenizerFile = None,
+        config_file: ConfigFile = None,
         assignments: Assignments = None,
         storage: Storage = Path("runs"),
         name: Annotated[str | None, typer.Option(help="Of the sweep's folder and experiment.")] = None,
@@ -59,7 +61,7 @@ def run_script(sweep: Sweep) -> Callable[[], Any]:
         shaped = shrink(sweep) if smoke else sweep
         shaped = replace(
             shaped,
-            base=configure(shaped.base, assignments, base, tokenizer),
+            base=configure(shaped.base, config_file, assignments, base, tokenizer),
             num_trials=shaped.num_trials if trials is None else trials,
             name=name or sweep.name,
         )

@@ -120,17 +120,6 @@ def manifest_hash(clips: Iterable[Clip]) -> str:
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:12]
 
 
-def select(clips: Iterable[Clip], *, split: str) -> list[Clip]:
-    """The clips of one split, in their order.
-
-    Raises:
-        ValueError: no such split.
-    """
-    if split not in SPLITS:
-        raise ValueError(f"split is {split!r}; allowed: {', '.join(SPLITS)}")
-    return [clip for clip in clips if clip.split == split]
-
-
 def contained(path: str | Path, root: str | Path) -> Path:
     """Where a relative `path` below `root` really lies, symbolic links followed.
 

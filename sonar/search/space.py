@@ -194,3 +194,15 @@ def _check_space(sweep: Sweep) -> None:
 
 def _extremes(dimension: Dimension) -> tuple[Scalar, ...]:
     return dimension.values if isinstance(dimension, Choice) else (dimension.low, dimension.high)
+
+
+SONAR_SPACE: Mapping[str, Dimension] = {
+    "sampling.replay_ratio": uniform(0.1, 0.7),
+    "distill.tokenizer_weight": log_uniform(1e2, 1e6),
+    "distill.model_weight": log_uniform(1e-1, 1e2),
+    "codebook.usage_decay": uniform(0.9, 0.999),
+    "codebook.revive_scale": log_uniform(1.0, 30.0),
+}
+"""What the paper leaves open or a domain may want otherwise: replay, both distillations, codebook thresholds.
+
+Ranges: docs/method.md, inferred."""

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sonar.data.manifest import SCHEMA, Clip, ManifestError, manifest_hash, read_manifest, select, write_manifest
+from sonar.data.manifest import SCHEMA, Clip, ManifestError, manifest_hash, read_manifest, write_manifest
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["C"]), min_size=1, max_size=12)
 LABEL = TEXT.filter(lambda text: ";" not in text)
@@ -136,10 +136,3 @@ def test_a_label_that_csv_cannot_hold_is_refused(tmp_path: Path, make_clip: Call
         write_manifest([clip], tmp_path / "m.csv")
     write_manifest([clip], tmp_path / "m.parquet")
     assert read_manifest(tmp_path / "m.parquet")[0].labels == ("a;b",)
-
-
-def test_select_keeps_the_order_of_one_split(make_clip: Callable[..., Clip]) -> None:
-    clips = [make_clip(str(i), split=split) for i, split in enumerate(["dev", "train", "dev"])]
-    assert [clip.clip_id for clip in select(clips, split="dev")] == ["0", "2"]
-    with pytest.raises(ValueError, match="split is 'valid'; allowed: train, dev, test"):
-        select(clips, split="valid")
