@@ -13,7 +13,7 @@ _PUBLIC = {
     "SONAR_SPACE": "sonar.search.space",
     "SamplingConfig": "sonar.data.sampling",
     "Sweep": "sonar.search.space",
-    "TrainingConfig": "sonar.train.adapt",
+    "TrainingConfig": "sonar.train.settings",
     "TrialConfig": "sonar.experiment",
     "choice": "sonar.search.space",
     "int_uniform": "sonar.search.space",

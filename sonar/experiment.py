@@ -10,10 +10,10 @@ from sonar.config import override
 from sonar.data.sampling import SamplingConfig
 from sonar.evaluate.probe import ProbeConfig
 from sonar.model.codebook import CodebookConfig
-from sonar.train.adapt import AdaptConfig, TrainingConfig
 from sonar.train.objective import DistillConfig
 from sonar.train.optim import OptimConfig
 from sonar.train.pretrain import PretrainConfig
+from sonar.train.settings import AdaptConfig, TrainingConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -13,76 +13,16 @@ from torch import nn
 
 from sonar.checkpoint import Checkpoint
 from sonar.data.stream import ClipStore, MixedStream, Source, StreamConfig, batch_clips
-from sonar.model.codebook import CodebookConfig
 from sonar.model.inputs import model_inputs
 from sonar.model.predictor import LabelPredictor, PredictorConfig
-from sonar.train.loop import Precision, Stage
-from sonar.train.objective import (
-    DistillConfig,
-    HeadObjective,
-    ModelObjective,
-    TokenizerObjective,
-    freeze,
-)
-from sonar.train.optim import OptimConfig
+from sonar.train.loop import Stage
+from sonar.train.model_objective import HeadObjective, ModelObjective
+from sonar.train.objective import freeze
+from sonar.train.settings import AdaptConfig
 from sonar.train.stages import Hooks, Plan, Worker, run_plan
+from sonar.train.tokenizer_objective import TokenizerObjective
 
 HISTOGRAM_CLIPS = 512  # prior clips that the starting usage of the codebook is counted on
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
-    """How long and on what each stage trains.
-
-    Attributes:
-        batch_size: clips per optimiser step over all workers (inferred: 32).
-        clip_seconds: length of a training crop in seconds (inferred: 10).
-        epochs: passes over the mixture in each of the tokenizer and the model stage (paper: 10).
-        tokenizer_steps: optimiser steps of the tokenizer stage; None: from `epochs`; 0: stage left out.
-        model_steps: the same for the model stage.
-        head_steps: steps of the head warm-up on prior audio; 0: none (inferred: 200).
-        predictor_steps: steps of the predictor re-warm after the tokenizer stage (inferred: 100).
-        reset_heads: start from random heads even if the checkpoint holds trained ones.
-        num_workers: processes that train together.
-        precision: fp32, or bf16 autocast with the codebook in fp32.
-        checkpoint_every: steps between two saved states.
-        seed: of every draw of a run.
-    """
-
-    batch_size: int = 32
-    clip_seconds: float = 10.0
-    epochs: float = 10.0
-    tokenizer_steps: int | None = None
-    model_steps: int | None = None
-    head_steps: int = 200
-    predictor_steps: int = 100
-    reset_heads: bool = False
-    num_workers: int = 1
-    precision: Precision = "fp32"
-    checkpoint_every: int = 200
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuse sizes that cannot train."""
-        for name in ("batch_size", "num_workers", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be >= 1")
-        if self.batch_size % self.num_workers:
-            raise ValueError(f"batch_size {self.batch_size} does not divide by num_workers {self.num_workers}")
-        for name in ("head_steps", "predictor_steps", "epochs", "tokenizer_steps", "model_steps"):
-            if (getattr(self, name) or 0) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be >= 0")
-
-
-@dataclass(frozen=True, kw_only=True)
-class AdaptConfig:
-    """The part of a trial's configuration that training reads; see the owners of its fields."""
-
-    distill: DistillConfig
-    codebook: CodebookConfig
-    optim: OptimConfig
-    training: TrainingConfig
-    replay_ratio: float
 
 
 class Mixture(NamedTuple):

@@ -15,8 +15,9 @@ from ray.train.torch import TorchTrainer
 
 from sonar.checkpoint import Checkpoint, load_checkpoint, load_state, save_checkpoint, save_state
 from sonar.data.stream import ClipStore
-from sonar.train.adapt import AdaptConfig, Mixture, adapt
+from sonar.train.adapt import Mixture, adapt
 from sonar.train.loop import StepReport
+from sonar.train.settings import AdaptConfig
 from sonar.train.stages import Hooks, Worker
 
 ADAPTED_FOLDER = "adapted"

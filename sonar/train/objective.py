@@ -1,6 +1,6 @@
-"""What each stage minimises: models and a batch in, named and weighted loss terms out.
+"""What the objectives of all stages share: the weights of the loss terms, and what a step's losses are.
 
-Shapes: B clips, T samples, F frames, M mel bins, L patches, V visible patches, K codes, D width, d code width.
+Shapes: N tokens, d code width. The objectives: tokenizer_objective.py and model_objective.py.
 """
 
 from __future__ import annotations
@@ -10,21 +10,6 @@ from typing import Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
-
-from sonar.data.stream import Batch
-from sonar.model.codebook import CodebookConfig, CodebookHealth
-from sonar.model.encoder import BeatsEncoder
-from sonar.model.inputs import Inputs, model_inputs
-from sonar.model.losses import (
-    commitment_loss,
-    contrastive_code_loss,
-    cosine_alignment_loss,
-    masked_prediction_loss,
-    normalised_l2_loss,
-)
-from sonar.model.masking import random_mask
-from sonar.model.predictor import LabelPredictor
-from sonar.model.tokenizer import RandomProjectionTokenizer, Tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,149 +78,11 @@ def freeze(module: ModuleT) -> ModuleT:
     return module.eval().requires_grad_(False)
 
 
-def _weighted(terms: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
+def weighted(terms: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
+    """() sum of the terms, each times its weight."""
     return torch.stack([weights[name] * value for name, value in terms.items()]).sum()
 
 
-def _detached(terms: dict[str, Tensor]) -> dict[str, Tensor]:
+def detached(terms: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The terms without their graph, to be shown."""
     return {name: value.detach() for name, value in terms.items()}
-
-
-class TokenizerObjective(nn.Module):
-    """Stage T: L1 + L2 + L3 + contrastive term, and the codebook update after the step.
-
-    Source: the paper's L_TOK and L_codebook (docs/method.md, stage T).
-    """
-
-    def __init__(
-        self,
-        student: Tokenizer,
-        teacher: BeatsEncoder,
-        old: Tokenizer | None,
-        config: DistillConfig,
-        codebook: CodebookConfig,
-    ) -> None:
-        """Build from the trained tokenizer, the old encoder and the old tokenizer (None: L3 is left out)."""
-        super().__init__()
-        self.student = student
-        self.teacher = freeze(teacher)
-        self.old: Tokenizer | None = None if old is None or config.tokenizer_weight == 0 else freeze(old)
-        self.config = config
-        self.codebook = codebook
-
-    def forward(self, batch: Batch, generator: torch.Generator) -> LossTerms:
-        """Losses over the non-padded tokens of one batch; the generator is not used here."""
-        del generator
-        mel, padding = model_inputs(batch.waveform, batch.padding, self.student.encoder.config.fbank)
-        with torch.no_grad():
-            target = self.teacher(mel, padding).last  # (B, L, D)
-        out = self.student(mel, padding)
-        keep = ~padding
-        embedding = out.embedding[keep]  # (B, L, d) -> (N, d)
-        codes = out.codes[keep]  # (B, L) -> (N,)
-        vectors = self.student.codebook.vectors
-        terms = {
-            "alignment": cosine_alignment_loss(self.student.estimate(out.quantized, padding), target, keep),
-            "commitment": commitment_loss(out.embedding, vectors[out.codes], keep),
-        }
-        if self.old is not None:
-            with torch.no_grad():
-                old_hidden = self.old.encoder(mel, padding).last
-            terms["tokenizer_drift"] = normalised_l2_loss(out.hidden, old_hidden, keep, self.config.tokenizer_reduction)
-        if self.config.contrastive_weight > 0:
-            terms["contrastive"] = contrastive_code_loss(embedding, vectors, codes, self.config.temperature)
-        weights = {
-            "alignment": 1.0,
-            "commitment": self.config.commitment_weight,
-            "tokenizer_drift": self.config.tokenizer_weight,
-            "contrastive": self.config.contrastive_weight,
-        }
-        assignment = CodeAssignment(embedding.detach(), codes)
-        return LossTerms(_weighted(terms, weights), _detached(terms), assignment)
-
-    def after_step(self, losses: LossTerms, generator: torch.Generator) -> CodebookHealth:
-        """Move the codebook by the tokens of this step (EMA, usage, revival); reduced over all workers."""
-        assert losses.assignment is not None
-        return self.student.codebook.update(
-            losses.assignment.embedding, losses.assignment.codes, self.codebook, generator
-        )
-
-
-class ModelObjective(nn.Module):
-    """Stage M: cross-entropy of the masked codes + mu_reg times the distance to the old encoder.
-
-    The encoder sees visible patches only; the old encoder sees the same ones.
-    Source: the paper's L_MAM (docs/method.md, stage M); BEATs, arXiv:2212.09058, for the masked prediction.
-    """
-
-    def __init__(
-        self,
-        student: BeatsEncoder,
-        predictor: LabelPredictor,
-        tokenizer: Tokenizer | RandomProjectionTokenizer,
-        old: BeatsEncoder | None,
-        config: DistillConfig,
-    ) -> None:
-        """Build from the trained encoder and predictor, a frozen tokenizer, and the old encoder or None."""
-        super().__init__()
-        self.student = student
-        self.predictor = predictor
-        self.tokenizer = freeze(tokenizer)
-        self.old: BeatsEncoder | None = None if old is None or config.model_weight == 0 else freeze(old)
-        self.config = config
-
-    def forward(self, batch: Batch, generator: torch.Generator) -> LossTerms:
-        """Losses of one batch; `generator` (on the CPU) draws the mask."""
-        inputs = model_inputs(batch.waveform, batch.padding, self.student.config.fbank)
-        return self.losses(inputs, self.tokenizer.codes(*inputs), generator)
-
-    def losses(self, inputs: Inputs, codes: Tensor, generator: torch.Generator) -> LossTerms:
-        """Losses of inputs that have passed the front end and the tokenizer; codes (B, L)."""
-        mel, padding = inputs
-        mask = random_mask(padding, self.config.mask_ratio, generator)
-        visible = self.student(mel, padding, mask.visible, mask.visible_padding).last  # (B, V, D)
-        logits = self.predictor(visible, mask, padding)  # (N, K), the masked patches in row order
-        labels = codes[mask.masked]  # (N,)
-        terms = {"masked_prediction": masked_prediction_loss(logits, labels, self.config.label_smoothing)}
-        if self.old is not None:
-            with torch.no_grad():
-                old_visible = self.old(mel, padding, mask.visible, mask.visible_padding).last
-            terms["feature_drift"] = normalised_l2_loss(visible, old_visible, ~mask.visible_padding, "sum")
-        weights = {"masked_prediction": 1.0, "feature_drift": self.config.model_weight}
-        shown = _detached(terms)
-        shown["masked_accuracy"] = (logits.detach().argmax(-1) == labels).float().mean()
-        return LossTerms(_weighted(terms, weights), shown)
-
-    def after_step(self, losses: LossTerms, generator: torch.Generator) -> None:
-        """Nothing follows a step of this stage."""
-
-
-class HeadObjective(nn.Module):
-    """Head warm-up: the estimator learns with the tokenizer frozen, the predictor with the encoder frozen.
-
-    Inferred: public checkpoints carry neither head, and the gradients of random heads wreck the encoder
-    (docs/method.md, step 0).
-    """
-
-    def __init__(
-        self, tokenizer: Tokenizer, encoder: BeatsEncoder, predictor: LabelPredictor, config: DistillConfig
-    ) -> None:
-        """Build from the models whose heads are to be warmed; only the heads' parameters are to be optimised."""
-        super().__init__()
-        self.tokenizer = tokenizer
-        self.masked = ModelObjective(encoder, predictor, tokenizer, None, config)
-
-    def forward(self, batch: Batch, generator: torch.Generator) -> LossTerms:
-        """Alignment of the estimator plus cross-entropy of the predictor, both with weight 1."""
-        encoder = self.masked.student
-        inputs = model_inputs(batch.waveform, batch.padding, encoder.config.fbank)
-        with torch.no_grad():
-            target = encoder(*inputs).last
-            tokens = self.tokenizer(*inputs)
-        masked = self.masked.losses(inputs, tokens.codes, generator)
-        estimate = self.tokenizer.estimate(tokens.quantized, inputs.padding)
-        alignment = cosine_alignment_loss(estimate, target, ~inputs.padding)
-        return LossTerms(masked.total + alignment, {**masked.terms, "alignment": alignment.detach()})
-
-    def after_step(self, losses: LossTerms, generator: torch.Generator) -> None:
-        """Nothing follows a step of this stage."""

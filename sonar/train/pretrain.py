@@ -27,9 +27,11 @@ from sonar.model.tokenizer import (
     TokenizerConfig,
 )
 from sonar.train.loop import Stage
-from sonar.train.objective import DistillConfig, ModelObjective, TokenizerObjective
+from sonar.train.model_objective import ModelObjective
+from sonar.train.objective import DistillConfig
 from sonar.train.optim import OptimConfig
 from sonar.train.stages import Hooks, Plan, Worker, run_plan
+from sonar.train.tokenizer_objective import TokenizerObjective
 
 
 @dataclass(frozen=True, kw_only=True)

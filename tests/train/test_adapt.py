@@ -12,8 +12,9 @@ from sonar.checkpoint import Checkpoint, load_state, save_state
 from sonar.experiment import TrialConfig, apply_preset
 from sonar.model.fbank import log_mel
 from sonar.train import stages
-from sonar.train.adapt import AdaptConfig, Mixture, TrainingConfig, adapt
+from sonar.train.adapt import Mixture, adapt
 from sonar.train.loop import Stage
+from sonar.train.settings import AdaptConfig, TrainingConfig
 from sonar.train.stages import Hooks, Worker
 
 ALL_STAGES = ["heads", "tokenizer", "predictor", "model"]

@@ -15,8 +15,10 @@ from sonar.model.codebook import CodebookConfig
 from sonar.model.predictor import LabelPredictor
 from sonar.model.tokenizer import Tokenizer
 from sonar.train.loop import Stage, run_stage
-from sonar.train.objective import DistillConfig, HeadObjective, LossTerms, ModelObjective, TokenizerObjective
+from sonar.train.model_objective import HeadObjective, ModelObjective
+from sonar.train.objective import DistillConfig, LossTerms
 from sonar.train.optim import OptimConfig
+from sonar.train.tokenizer_objective import TokenizerObjective
 
 CONFIG = DistillConfig(tokenizer_weight=100.0)
 

@@ -1,0 +1,98 @@
+"""What the model stage and the head warm-up minimise.
+
+Shapes: B clips, L patches, V visible patches, N masked patches, K codes, D width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from sonar.data.stream import Batch
+from sonar.model.encoder import BeatsEncoder
+from sonar.model.inputs import Inputs, model_inputs
+from sonar.model.losses import cosine_alignment_loss, masked_prediction_loss, normalised_l2_loss
+from sonar.model.masking import random_mask
+from sonar.model.predictor import LabelPredictor
+from sonar.model.tokenizer import RandomProjectionTokenizer, Tokenizer
+from sonar.train.objective import DistillConfig, LossTerms, detached, freeze, weighted
+
+
+class ModelObjective(nn.Module):
+    """Stage M: cross-entropy of the masked codes + mu_reg times the distance to the old encoder.
+
+    The encoder sees visible patches only; the old encoder sees the same ones.
+    Source: the paper's L_MAM (docs/method.md, stage M); BEATs, arXiv:2212.09058, for the masked prediction.
+    """
+
+    def __init__(
+        self,
+        student: BeatsEncoder,
+        predictor: LabelPredictor,
+        tokenizer: Tokenizer | RandomProjectionTokenizer,
+        old: BeatsEncoder | None,
+        config: DistillConfig,
+    ) -> None:
+        """Build from the trained encoder and predictor, a frozen tokenizer, and the old encoder or None."""
+        super().__init__()
+        self.student = student
+        self.predictor = predictor
+        self.tokenizer = freeze(tokenizer)
+        self.old: BeatsEncoder | None = None if old is None or config.model_weight == 0 else freeze(old)
+        self.config = config
+
+    def forward(self, batch: Batch, generator: torch.Generator) -> LossTerms:
+        """Losses of one batch; `generator` (on the CPU) draws the mask."""
+        inputs = model_inputs(batch.waveform, batch.padding, self.student.config.fbank)
+        return self.losses(inputs, self.tokenizer.codes(*inputs), generator)
+
+    def losses(self, inputs: Inputs, codes: Tensor, generator: torch.Generator) -> LossTerms:
+        """Losses of inputs that have passed the front end and the tokenizer; codes (B, L)."""
+        mel, padding = inputs
+        mask = random_mask(padding, self.config.mask_ratio, generator)
+        visible = self.student(mel, padding, mask.visible, mask.visible_padding).last  # (B, V, D)
+        logits = self.predictor(visible, mask, padding)  # (N, K), the masked patches in row order
+        labels = codes[mask.masked]  # (N,)
+        terms = {"masked_prediction": masked_prediction_loss(logits, labels, self.config.label_smoothing)}
+        if self.old is not None:
+            with torch.no_grad():
+                old_visible = self.old(mel, padding, mask.visible, mask.visible_padding).last
+            terms["feature_drift"] = normalised_l2_loss(visible, old_visible, ~mask.visible_padding, "sum")
+        weights = {"masked_prediction": 1.0, "feature_drift": self.config.model_weight}
+        shown = detached(terms)
+        shown["masked_accuracy"] = (logits.detach().argmax(-1) == labels).float().mean()
+        return LossTerms(weighted(terms, weights), shown)
+
+    def after_step(self, losses: LossTerms, generator: torch.Generator) -> None:
+        """Nothing follows a step of this stage."""
+
+
+class HeadObjective(nn.Module):
+    """Head warm-up: the estimator learns with the tokenizer frozen, the predictor with the encoder frozen.
+
+    Inferred: public checkpoints carry neither head, and the gradients of random heads wreck the encoder
+    (docs/method.md, step 0).
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, encoder: BeatsEncoder, predictor: LabelPredictor, config: DistillConfig
+    ) -> None:
+        """Build from the models whose heads are to be warmed; only the heads' parameters are to be optimised."""
+        super().__init__()
+        self.tokenizer = tokenizer
+        self.masked = ModelObjective(encoder, predictor, tokenizer, None, config)
+
+    def forward(self, batch: Batch, generator: torch.Generator) -> LossTerms:
+        """Alignment of the estimator plus cross-entropy of the predictor, both with weight 1."""
+        encoder = self.masked.student
+        inputs = model_inputs(batch.waveform, batch.padding, encoder.config.fbank)
+        with torch.no_grad():
+            target = encoder(*inputs).last
+            tokens = self.tokenizer(*inputs)
+        masked = self.masked.losses(inputs, tokens.codes, generator)
+        estimate = self.tokenizer.estimate(tokens.quantized, inputs.padding)
+        alignment = cosine_alignment_loss(estimate, target, ~inputs.padding)
+        return LossTerms(masked.total + alignment, {**masked.terms, "alignment": alignment.detach()})
+
+    def after_step(self, losses: LossTerms, generator: torch.Generator) -> None:
+        """Nothing follows a step of this stage."""
