@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -93,15 +94,17 @@ class AdaptConfig:
     replay_ratio: float
 
     def token_shortage(self, num_codes: int) -> str | None:
-        """A warning where a step has too few tokens for the codebook's revival, or None."""
+        """A warning where a step of full clips has too few tokens for the codebook's revival, or None."""
         if self.codebook.revival != "online" or self.training.tokenizer_steps == 0:
             return None
+        gamma = self.codebook.usage_decay
         most = self.training.batch_size * num_patches(seconds_to_samples(self.training.clip_seconds))
-        needed = tokens_needed(num_codes, self.codebook.usage_decay)
+        needed = tokens_needed(num_codes, gamma)
         if most >= needed:
             return None
+        enough = math.ceil(1e4 * (1 - (1 - gamma) * most / needed)) / 1e4
         return (
-            f"a step has {most} tokens at most, and {num_codes} codes at codebook.usage_decay "
-            f"{self.codebook.usage_decay} need {needed}: healthy rare codes may be overwritten. "
-            "Raise training.batch_size, training.clip_seconds or codebook.usage_decay"
+            f"warning: a step has {most} tokens at most, and revival of {num_codes} codes at codebook.usage_decay "
+            f"{gamma} needs {needed}: healthy rare codes may be overwritten. Raise training.batch_size or "
+            f"training.clip_seconds, or codebook.usage_decay to {enough}"
         )
