@@ -32,6 +32,7 @@ __all__ = [
     "load_checkpoint",
     "load_state",
     "load_tokenizer",
+    "read_num_codes",
     "save_checkpoint",
     "save_state",
 ]
@@ -90,6 +91,12 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     if tokenizer is None:
         raise CheckpointError(f"{path}: holds no tokenizer")
     return tokenizer
+
+
+def read_num_codes(folder: str | Path) -> int | None:
+    """Codes of the tokenizer in a folder of ours, by its configuration alone; None without a tokenizer."""
+    tokenizer = _read_json(Path(folder) / CONFIG).get("tokenizer")
+    return None if tokenizer is None else int(tokenizer["num_codes"])
 
 
 def save_checkpoint(checkpoint: Checkpoint, folder: str | Path) -> None:

@@ -2,7 +2,7 @@
 
 # Shapes: N tokens, K codes, d code width, (...) any leading shape.
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -39,23 +39,34 @@ class CodebookConfig:
     revive_scale: float = 10.0  # CVQ-VAE; [unknown] in SONAR
     anchor: AnchorRule = "centroid"  # SONAR
     revival: Revival = "online"  # "online" = SONAR; "hard" = replace below dead_threshold; "none"
-    dead_threshold: float = 0.02  # relative use, 1 = uniform; only for revival "hard"
+    dead_threshold: float = 0.02  # relative use, 1 = uniform, below which a code counts as dead
     prior_usage_floor: float = 0.0  # kappa: use counts as at least this times the prior use; 0 = paper, 0.5 = robust
     max_revive_fraction: float = 1.0  # share of all codes that may move in one step; 1 = paper, 0.05 = robust
+    freeze_fraction: float = 0.0  # share of the stage's steps, its last, without revival; 0 = paper, 0.2 = robust
+    collapse_fraction: float = 0.05  # of the prior perplexity; a run whose use falls below stops; 0: never [inferred]
 
     def __post_init__(self) -> None:
         """Raise ValueError for values outside their range."""
-        for name in ("ema_decay", "usage_decay"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must lie in [0, 1)")
-        for name in ("revive_scale", "dead_threshold", "prior_usage_floor"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be 0 or more")
-        if not 0 < self.max_revive_fraction <= 1:
-            raise ValueError(f"max_revive_fraction is {self.max_revive_fraction}: it must lie in (0, 1]")
-        for name, allowed in (("anchor", get_args(AnchorRule)), ("revival", get_args(Revival))):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} is {getattr(self, name)!r}: give one of {list(allowed)}")
+        checks = {
+            "ema_decay": (0 <= self.ema_decay < 1, "lie in [0, 1)"),
+            "usage_decay": (0 <= self.usage_decay < 1, "lie in [0, 1)"),
+            "revive_scale": (self.revive_scale >= 0, "be 0 or more"),
+            "dead_threshold": (self.dead_threshold >= 0, "be 0 or more"),
+            "prior_usage_floor": (self.prior_usage_floor >= 0, "be 0 or more"),
+            "max_revive_fraction": (0 < self.max_revive_fraction <= 1, "lie in (0, 1]"),
+            "freeze_fraction": (0 <= self.freeze_fraction <= 1, "lie in [0, 1]"),
+            "collapse_fraction": (0 <= self.collapse_fraction <= 1, "lie in [0, 1]"),
+        }
+        for name, (is_allowed, allowed) in checks.items():
+            if not is_allowed:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must {allowed}")
+        for name, choices in (("anchor", get_args(AnchorRule)), ("revival", get_args(Revival))):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} is {getattr(self, name)!r}: give one of {list(choices)}")
+
+    def at(self, progress: float) -> "CodebookConfig":
+        """The rule when this share of the stage's steps is done: no revival in the last `freeze_fraction` of them."""
+        return self if progress < 1.0 - self.freeze_fraction else replace(self, revival="none")
 
 
 class Quantized(NamedTuple):
@@ -72,6 +83,7 @@ class CodebookHealth(NamedTuple):
     revived: int  # codes that moved more than half of the way to an anchor
     perplexity: float  # of this step's codes, 1 to K
     coverage: float  # share of codes that this step used
+    dead_share: float  # share of codes whose moving usage is below `dead_threshold`
 
 
 class Codebook(nn.Module):
@@ -164,7 +176,8 @@ class Codebook(nn.Module):
             self.usage.copy_(moving_average(self.usage, counts / total, config.usage_decay))
             revived = self._revive(tokens, config, generator)
         coverage = float((counts > 0).float().mean())
-        return CodebookHealth(revived, perplexity(counts), coverage)
+        dead_share = float((self.usage * self.num_codes < config.dead_threshold).float().mean())
+        return CodebookHealth(revived, perplexity(counts), coverage, dead_share)
 
     def _revive(self, tokens: Tensor, config: CodebookConfig, generator: torch.Generator) -> int:
         """Move under-used codes towards anchors among all ranks' tokens; returns how many were revived."""

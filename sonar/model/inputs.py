@@ -8,7 +8,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from sonar.model.encoder import patch_padding
-from sonar.model.fbank import FbankConfig, log_mel, num_patches
+from sonar.model.fbank import FbankConfig, log_mel, num_frames, num_patches
 
 
 class Inputs(NamedTuple):
@@ -29,6 +29,15 @@ def model_inputs(waveform: Tensor, sample_padding: Tensor, fbank: FbankConfig) -
     Raises:
         ValueError: T is too short for a patch, or a clip is padding only.
     """
-    mel = log_mel(waveform, fbank)  # (B, T) -> (B, F, M)
-    count = num_patches(waveform.shape[1], fbank.num_mel_bins)
-    return Inputs(mel, patch_padding(sample_padding, mel.shape[1], count).patch)
+    return Inputs(log_mel(waveform, fbank), _patch_padding(sample_padding, fbank))
+
+
+def num_real_patches(sample_padding: Tensor, fbank: FbankConfig) -> Tensor:
+    """Patches of each clip that are no padding, from (B, T) sample padding alone: (B,) int64."""
+    return (~_patch_padding(sample_padding, fbank)).sum(1)
+
+
+def _patch_padding(sample_padding: Tensor, fbank: FbankConfig) -> Tensor:
+    """(B, T) to (B, L)."""
+    num_samples = sample_padding.shape[1]
+    return patch_padding(sample_padding, num_frames(num_samples), num_patches(num_samples, fbank.num_mel_bins)).patch

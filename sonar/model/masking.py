@@ -40,15 +40,19 @@ def random_mask(padding: Tensor, ratio: float, generator: torch.Generator) -> Ma
     too_short = (num_real < 2).flatten().nonzero().flatten().tolist()
     if too_short:
         raise ValueError(f"clips {too_short} of the batch have fewer than 2 unpadded patches: drop or lengthen them")
-    num_masked = (num_real * ratio).round().clamp(min=1).minimum(num_real - 1)  # (B, 1)
     noise = torch.rand(padding.shape, generator=generator, device=generator.device).to(padding.device)  # (B, L)
     order = noise.masked_fill(padding, math.inf).argsort(dim=1, stable=True)  # (B, L)
     rank = torch.empty_like(order).scatter_(
         1, order, torch.arange(padding.shape[1], device=order.device).expand_as(order)
     )
-    masked = rank < num_masked  # (B, L)
+    masked = rank < num_masked(num_real, ratio)  # (B, L)
     visible, visible_padding = _sorted_indices(~masked & ~padding)
     return Mask(masked, visible, visible_padding)
+
+
+def num_masked(num_real: Tensor, ratio: float) -> Tensor:
+    """How many of so many non-padded patches `random_mask` hides: int64, any shape."""
+    return (num_real * ratio).round().long().clamp(min=1).minimum(num_real - 1)
 
 
 def _sorted_indices(chosen: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 AnchorRule = Literal["centroid", "closest", "probrandom", "random"]
+HITS_NEEDED = 160
 ANCHOR_BLOCK = 64  # codes whose similarities to all tokens are held at once
 
 
@@ -52,6 +53,15 @@ def revive_rate(usage: Tensor, scale: float, decay: float) -> Tensor:
     Source: CVQ-VAE, arXiv:2307.15139, eq. of alpha.
     """
     return torch.exp(-scale * len(usage) * usage / (1.0 - decay) - 1e-3)
+
+
+def tokens_needed(num_codes: int, usage_decay: float) -> int:
+    """Tokens per step, over all workers, below which chance alone makes healthy rare codes look unused.
+
+    At uniform use the moving average of a code's usage rests on N / (K (1 - gamma)) hits. `HITS_NEEDED` of them are
+    what 16k tokens give K = 1024 at gamma = 0.9 (inferred: the least that the method's table of alpha bears).
+    """
+    return math.ceil(HITS_NEEDED * num_codes * (1.0 - usage_decay) - 1e-6)
 
 
 def strongest_only(rate: Tensor, most: int) -> Tensor:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sonar.checkpoint import Checkpoint, load_checkpoint, load_state, save_checkpoint, save_state
+from sonar.checkpoint import Checkpoint, load_checkpoint, load_state, read_num_codes, save_checkpoint, save_state
 from sonar.config import config_hash, to_dict
 from sonar.data.corpora import ScanResult, load_corpus
 from sonar.data.manifest import Clip, manifest_hash
@@ -88,6 +88,7 @@ def prepare(config: TrialConfig, sources: Sources, storage: Path, say: Say) -> P
     prior_shards = _shard(prior_clips, cache, say)
     new, prior = ClipStore(new_shards), ClipStore(prior_shards)
     base_folder = _base(config.base, prior, cache, manifest_hash(prior_clips), say)
+    _warn_of_few_tokens(config, base_folder, say)
     key = config_hash(
         {"base": base_folder.name, "shards": [new_shards.name, prior_shards.name], "probe": to_dict(config.probe),
          "clip_seconds": config.training.clip_seconds}
@@ -208,6 +209,14 @@ def _pretrain(config: BaseConfig, prior: ClipStore, folder: Path, say: Say) -> C
     base = pretrain(prior, prior.index(split="train"), config.pretrain, hooks, local_worker())
     state_path.unlink(missing_ok=True)
     return dataclasses.replace(base, provenance={"pretrain": to_dict(config.pretrain), "made_by": provenance()})
+
+
+def _warn_of_few_tokens(config: TrialConfig, base: Path, say: Say) -> None:
+    """Here and not in a trial, so that a sweep says it once."""
+    num_codes = read_num_codes(base)
+    warning = None if num_codes is None else config.adapt_config().token_shortage(num_codes)
+    if warning:
+        say(warning)
 
 
 def _embed(base: Checkpoint, new: ClipStore, prior: ClipStore, clip_seconds: float) -> Embeddings:

@@ -42,21 +42,32 @@ class ProgressLine:
 
 
 class StepLines:
-    """Says the steps of one run: a line per stage's end and at intervals, with its terms and the stage's ETA."""
+    """Says the steps of one run: a line per stage's end and at intervals, with its terms, pace and ETA.
+
+    Pace and ETA are means over the stage's steps so far, by the clock: where two stages take turns, so is their time.
+    """
 
     def __init__(self, say: Callable[[str], None], interval_s: float = 5.0) -> None:
         """`say` hears the lines."""
         self._say, self._interval_s, self._said = say, interval_s, -interval_s
+        self._begins: dict[str, tuple[float, int]] = {}  # of each stage: when, and after how many steps
 
     def __call__(self, step: StepReport) -> None:
         """Take the report of one step."""
-        now = time.monotonic()
+        now, metrics = time.monotonic(), dict(step.metrics)
+        last_s = metrics.pop("step_seconds")
+        num_clips = metrics.pop("clips_per_second") * last_s
+        began, before = self._begins.setdefault(step.stage, (now - last_s, step.step - 1))
         if now - self._said < self._interval_s and step.step < step.num_steps:
             return
         self._said = now
-        terms = " ".join(f"{name} {value:.4g}" for name, value in step.metrics.items())
-        left_s = (step.num_steps - step.step) * step.metrics["step_seconds"]
-        self._say(f"  {step.stage} {step.step}/{step.num_steps} | {terms} | stage ends in {left_s:.0f} s")
+        step_s = max(now - began, 1e-9) / (step.step - before)
+        terms = " ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+        left_s = (step.num_steps - step.step) * step_s
+        self._say(
+            f"  {step.stage} {step.step}/{step.num_steps} | {terms} | {num_clips / step_s:.3g} clips/s | "
+            f"stage ends in {left_s:.0f} s"
+        )
 
 
 def describe(state: SweepState, total: int) -> str:

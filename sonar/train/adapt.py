@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple, cast
 
@@ -12,14 +13,16 @@ import torch
 from torch import nn
 
 from sonar.checkpoint import Checkpoint
-from sonar.data.stream import ClipStore, MixedStream, Source, StreamConfig, batch_clips
-from sonar.model.inputs import model_inputs
+from sonar.data.stream import ClipStore, MixedStream, Source, StreamConfig
 from sonar.model.predictor import LabelPredictor, PredictorConfig
+from sonar.model.tokenizer import Tokenizer
+from sonar.train.churn import LabelChurn, clip_codes, spread
 from sonar.train.loop import Stage
 from sonar.train.model_objective import HeadObjective, ModelObjective
 from sonar.train.objective import freeze
+from sonar.train.plateau import Plateau
 from sonar.train.settings import AdaptConfig
-from sonar.train.stages import Hooks, Plan, Worker, run_plan
+from sonar.train.stages import Hooks, Leg, Plan, Worker, alternating_legs, one_leg_each, run_plan
 from sonar.train.tokenizer_objective import TokenizerObjective
 
 HISTOGRAM_CLIPS = 512  # prior clips that the starting usage of the codebook is counted on
@@ -57,8 +60,9 @@ def adapt(base: Checkpoint, mixture: Mixture, config: AdaptConfig, hooks: Hooks,
         The adapted encoder, tokenizer and heads, on the worker's device.
 
     Raises:
-        ValueError: the base has no tokenizer.
+        ValueError: the base has no tokenizer, or its label predictor belongs to another one.
         NonFiniteLossError: a loss became NaN or infinite.
+        CodebookCollapseError: the tokenizer came to use few codes.
     """
     adaptation = _Adaptation(base, mixture, config, worker)
     run_plan(adaptation.plan(), hooks)
@@ -87,6 +91,7 @@ class _Adaptation:
         """The label predictor, and whether it or the estimator is new (the estimator is then replaced too)."""
         predictor = base.predictor
         if predictor is not None and self.tokenizer.estimator is not None and not self.config.training.reset_heads:
+            _check_codes(self.tokenizer, predictor)
             return copy.deepcopy(predictor).to(self.worker.device), False
         generator = torch.Generator().manual_seed(self.config.training.seed)
         self.tokenizer.new_estimator(generator)
@@ -97,24 +102,45 @@ class _Adaptation:
 
     def plan(self) -> Plan:
         models = {"encoder": self.encoder, "tokenizer": self.tokenizer, "predictor": self.predictor}
-        return Plan(
-            models=models,
-            stages=(self.heads_stage, self.tokenizer_stage, self.predictor_stage, self.model_stage),
-        )
+        stages: dict[str, Callable[[], Stage | None]] = {
+            "heads": self.heads_stage,
+            "tokenizer": self.tokenizer_stage,
+            "predictor": self.predictor_stage,
+            "model": self.model_stage,
+        }
+        if self.config.training.schedule == "staged":
+            return Plan(models=models, stages=stages, legs=one_leg_each(stages))
+        turns = {name: self.num_steps(f"{name}_steps") for name in ("tokenizer", "model")}
+        legs = (Leg("heads"), *alternating_legs(turns, self.config.training.interleave_steps))
+        return Plan(models=models, stages=stages, legs=legs)
 
     def heads_stage(self) -> Stage | None:
         if not self.has_cold_heads:
             return None
         objective = HeadObjective(self.tokenizer, self.encoder, self.predictor, self.config.distill)
         trained = (cast(nn.Module, self.tokenizer.estimator), self.predictor)
-        return self._stage("heads", objective, trained, self.config.training.head_steps)
+        training = self.config.training
+        stage = self._stage("heads", objective, trained, training.head_steps)
+        if not training.plateau_window:
+            return stage
+        plateau = Plateau("masked_accuracy", training.plateau_window, training.plateau_gain)
+        # A stage that may end at any step has no step to decay to: its rate stays as it is after the warm-up.
+        return replace(stage, plateau=plateau, optim=replace(stage.optim, final_lr=stage.optim.lr))
 
     def tokenizer_stage(self) -> Stage:
         objective = TokenizerObjective(
             self.tokenizer, self.old_encoder, self.old_tokenizer, self.config.distill, self.config.codebook
         )
         stage = self._stage("tokenizer", objective, (self.tokenizer,), self.num_steps("tokenizer_steps"))
-        return replace(stage, prepare=self._start_usage)
+        churn = LabelChurn(
+            self.old_tokenizer, self.mixture.prior, self.mixture.pool_index, self.config.training.clip_seconds
+        )
+        return replace(
+            stage,
+            prepare=self._start_usage,
+            measure=lambda: {"label_churn": churn(self.tokenizer)},
+            measure_every=self.config.training.churn_every,
+        )
 
     def predictor_stage(self) -> Stage | None:
         if self.num_steps("tokenizer_steps") == 0:
@@ -144,6 +170,7 @@ class _Adaptation:
             seed=self.config.training.seed,
             rank=self.worker.rank,
             precision=self.config.training.precision,
+            accumulation=self.config.training.accumulation,
         )
 
     def _mixed(self) -> MixedStream:
@@ -166,12 +193,16 @@ class _Adaptation:
 
     def _start_usage(self) -> None:
         """Usage starts at the prior histogram, not at 0, so that step 1 overwrites no healthy code (inferred)."""
-        pool = self.mixture.pool_index
-        rows = pool[np.linspace(0, len(pool) - 1, min(HISTOGRAM_CLIPS, len(pool))).astype(np.int64)]
-        codes = []
-        with torch.no_grad():
-            for batch, _ in batch_clips(self.mixture.prior, rows, self.config.training.clip_seconds):
-                waveform, padding, *_ = batch.to(self.worker.device)
-                inputs = model_inputs(waveform, padding, self.tokenizer.encoder.config.fbank)
-                codes.append(self.tokenizer.codes(*inputs)[~inputs.padding])
-        self.tokenizer.codebook.set_usage(torch.cat(codes))
+        rows = spread(self.mixture.pool_index, HISTOGRAM_CLIPS)
+        codes = clip_codes(self.tokenizer, self.mixture.prior, rows, self.config.training.clip_seconds)
+        self.tokenizer.codebook.set_usage(codes)
+
+
+def _check_codes(tokenizer: Tokenizer, predictor: LabelPredictor) -> None:
+    """Refuse a predictor of another codebook, as a tokenizer file of another base would bring one."""
+    if tokenizer.codebook.num_codes != predictor.config.num_codes:
+        raise ValueError(
+            f"the tokenizer has {tokenizer.codebook.num_codes} codes and the label predictor predicts "
+            f"{predictor.config.num_codes}: they are of different bases. Give the tokenizer that belongs to this base, "
+            "or start from new heads with training.reset_heads=true"
+        )

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from sonar.data.stream import Batch
-from sonar.model.codebook import CodebookHealth
-from sonar.train.objective import LossTerms
+from sonar.model.ranks import world_size
+from sonar.train.accumulation import Precision, StepLosses, accumulate
+from sonar.train.objective import Moment, Objective
 from sonar.train.optim import OptimConfig, learning_rate, make_optimizer
-
-Precision = Literal["fp32", "bf16"]
+from sonar.train.plateau import Plateau
 
 
 class NonFiniteLossError(FloatingPointError):
@@ -31,31 +32,25 @@ class Stream(Protocol):
         """The batch of `step`."""
 
 
-class Objective(Protocol):
-    """What a stage minimises (see objective.py)."""
-
-    def __call__(self, batch: Batch, generator: torch.Generator) -> LossTerms:
-        """Losses of one batch."""
-
-    def after_step(self, losses: LossTerms, generator: torch.Generator) -> CodebookHealth | None:
-        """Updates outside autograd that follow the optimiser's step."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One leg of a run: an objective, the modules it trains and for how long.
+    """One part of a run: an objective, the modules it trains and for how long.
 
     Attributes:
         name: stage name, the prefix of its logged terms.
         objective: an nn.Module that satisfies `Objective`.
         trained: modules whose parameters are optimised; all others of the objective stay fixed.
         stream: gives the batches.
-        num_steps: optimiser steps.
+        num_steps: optimiser steps, the most where there is a `plateau`.
         optim: optimiser settings.
         seed: of masks and codebook draws.
         rank: of this worker, mixed into the seed of the masks.
         precision: fp32, or bf16 autocast.
+        accumulation: micro-batches that a batch is split into.
+        plateau: ends the stage early; None: never.
         prepare: called once before the first step, not when a stage is resumed.
+        measure: what else the steps that `measure_every` divides, and the last one, are to show.
+        measure_every: steps; 0: never.
     """
 
     name: str
@@ -67,11 +62,34 @@ class Stage:
     seed: int
     rank: int = 0
     precision: Precision = "fp32"
+    accumulation: int = 1
+    plateau: Plateau | None = None
     prepare: Callable[[], None] = lambda: None
+    measure: Callable[[], dict[str, float]] = dict
+    measure_every: int = 0
+
+
+class StageState(NamedTuple):
+    """Where a stage stands; all that resuming it needs beside its modules.
+
+    Attributes:
+        step: steps done.
+        ended: no step is left.
+        optimizer: the optimiser's state; None before the first step and after the last.
+        watched: what the plateau rule has to remember.
+    """
+
+    step: int = 0
+    ended: bool = False
+    optimizer: dict[str, Any] | None = None
+    watched: tuple[float, ...] = ()
 
 
 class StepReport(NamedTuple):
-    """What one step tells: the stage, the step just done (1-based), of how many, terms and rates."""
+    """What one step tells: the stage, the step just done (1-based), of how many, terms and rates.
+
+    `num_steps` of the last report is the number that there were, also where a plateau ended the stage.
+    """
 
     stage: str
     step: int
@@ -79,48 +97,67 @@ class StepReport(NamedTuple):
     metrics: dict[str, float]
 
 
-OnStep = Callable[[StepReport, torch.optim.Optimizer], None]
+OnStep = Callable[[StepReport, StageState], None]
 
 
-def run_stage(stage: Stage, on_step: OnStep, *, start: int = 0, optimizer_state: dict[str, Any] | None = None) -> None:
-    """Train `stage` from step `start` to its end.
+def run_stage(
+    stage: Stage, on_step: OnStep, *, state: StageState | None = None, until: int | None = None
+) -> StageState:
+    """Train `stage` from where `state` stands to step `until` or to its end.
 
     Args:
         stage: what to train; its `trained` modules change in place.
         on_step: called after every step, when parameters and codebook are those of the step done.
-        start: steps already done (a resumed run).
-        optimizer_state: the optimiser's state after `start` steps; required when `start` > 0.
+        state: what an earlier call returned or `on_step` heard; None: from the start.
+        until: step to stop before; None: the stage's end.
+
+    Returns:
+        Where the stage stands then.
 
     Raises:
         NonFiniteLossError: a loss term or the gradient is not finite; nothing has been updated by that step.
     """
+    state = state or StageState()
     parameters = _select_parameters(stage)
     optimizer = make_optimizer(parameters, stage.optim)
-    if optimizer_state is not None:
-        optimizer.load_state_dict(optimizer_state)
+    if state.optimizer is not None:
+        optimizer.load_state_dict(state.optimizer)
     objective = _data_parallel(stage.objective)
-    device = parameters[0].device
-    for step in range(start, stage.num_steps):
+    last = stage.num_steps if until is None else min(until, stage.num_steps)
+    while state.step < last and not state.ended:
         began = time.perf_counter()
-        rate = learning_rate(step, stage.num_steps, stage.optim)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        batch = stage.stream.batch(step).to(device)
-        draws = _generator(stage.seed, step, 1 + stage.rank)
-        with _dropout_from(draws, device), torch.autocast(device.type, torch.bfloat16, stage.precision == "bf16"):
-            losses: LossTerms = objective(batch, draws)
-        _check_finite(stage.name, step, losses, batch)
-        optimizer.zero_grad(set_to_none=True)
-        losses.total.backward()
-        norm = nn.utils.clip_grad_norm_(parameters, stage.optim.clip_norm)
-        if not torch.isfinite(norm):
-            raise _non_finite(stage.name, step, ["the gradient"], batch)
-        optimizer.step()
-        health = cast(Objective, stage.objective).after_step(losses, _generator(stage.seed, step, 0))
-        metrics = _metrics(losses, health, norm=float(norm), lr=rate)
-        metrics["step_seconds"] = time.perf_counter() - began
-        on_step(StepReport(stage.name, step + 1, stage.num_steps, metrics), optimizer)
+        batch = stage.stream.batch(state.step)
+        metrics = _train_step(stage, objective, optimizer, batch, Moment(stage.name, state.step, stage.num_steps))
+        state = _advanced(stage, state, optimizer, metrics)
+        if stage.measure_every and (state.ended or state.step % stage.measure_every == 0):
+            metrics |= stage.measure()
+        seconds = time.perf_counter() - began
+        metrics |= {"step_seconds": seconds, "clips_per_second": len(batch.clip_ids) * world_size() / seconds}
+        num_steps = state.step if state.ended else stage.num_steps
+        on_step(StepReport(stage.name, state.step, num_steps, metrics), state)
     optimizer.zero_grad(set_to_none=True)  # what was trained may be a frozen teacher from here on
+    return state
+
+
+def _train_step(
+    stage: Stage, objective: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, moment: Moment
+) -> dict[str, float]:
+    """One optimiser step and what it shows."""
+    (group,) = optimizer.param_groups
+    group["lr"] = learning_rate(moment.step, moment.num_steps, stage.optim)
+    optimizer.zero_grad(set_to_none=True)
+    draws = _generator(stage.seed, moment.step, 1 + stage.rank)
+    with _dropout_from(draws, group["params"][0].device):
+        losses = accumulate(objective, batch, draws, stage.accumulation, stage.precision)
+    _check_finite(moment, losses, batch)
+    norm = float(nn.utils.clip_grad_norm_(group["params"], stage.optim.clip_norm))
+    if not math.isfinite(norm):
+        raise _non_finite(moment, ["the gradient"], batch)
+    optimizer.step()
+    told = cast(Objective, stage.objective).after_step(
+        losses.assignment, _generator(stage.seed, moment.step, 0), moment
+    )
+    return losses.terms | {"grad_norm": norm, "lr": group["lr"]} | told
 
 
 def _select_parameters(stage: Stage) -> list[nn.Parameter]:
@@ -133,9 +170,19 @@ def _select_parameters(stage: Stage) -> list[nn.Parameter]:
 
 def _data_parallel(objective: nn.Module) -> nn.Module:
     """Wrap for gradient averaging when several workers train; buffers are ours to keep equal."""
-    if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
+    if world_size() == 1:
         return objective
     return DistributedDataParallel(objective, broadcast_buffers=False, find_unused_parameters=True)
+
+
+def _advanced(
+    stage: Stage, state: StageState, optimizer: torch.optim.Optimizer, metrics: dict[str, float]
+) -> StageState:
+    """The state after one more step."""
+    step, plateau = state.step + 1, stage.plateau
+    watched = () if plateau is None else plateau.watched(state.watched, metrics[plateau.metric])
+    ended = step == stage.num_steps or (plateau is not None and plateau.is_reached(watched, step))
+    return StageState(step, ended, None if ended else optimizer.state_dict(), watched)
 
 
 def _generator(seed: int, step: int, stream: int) -> torch.Generator:
@@ -151,24 +198,16 @@ def _dropout_from(generator: torch.Generator, device: torch.device) -> Iterator[
         yield
 
 
-def _check_finite(stage: str, step: int, losses: LossTerms, batch: Batch) -> None:
-    if torch.isfinite(losses.total):
+def _check_finite(moment: Moment, losses: StepLosses, batch: Batch) -> None:
+    if math.isfinite(losses.terms["loss"]):
         return
-    bad = [name for name, value in losses.terms.items() if not torch.isfinite(value)] or ["total"]
-    raise _non_finite(stage, step, bad, batch)
+    bad = [name for name, value in losses.terms.items() if not math.isfinite(value) and name != "loss"] or ["the loss"]
+    raise _non_finite(moment, bad, batch)
 
 
-def _non_finite(stage: str, step: int, bad: list[str], batch: Batch) -> NonFiniteLossError:
+def _non_finite(moment: Moment, bad: list[str], batch: Batch) -> NonFiniteLossError:
     clips = ", ".join(batch.clip_ids[:8])
     return NonFiniteLossError(
-        f"stage {stage}, step {step}: {', '.join(bad)} is not finite on clips {clips} (first 8). "
+        f"{moment}: {', '.join(bad)} is not finite on clips {clips} (first 8). "
         "Lower optim.lr or the loss weights; the last checkpoint is kept."
     )
-
-
-def _metrics(losses: LossTerms, health: CodebookHealth | None, *, norm: float, lr: float) -> dict[str, float]:
-    metrics = {name: float(value) for name, value in losses.terms.items()}
-    metrics |= {"loss": float(losses.total.detach()), "grad_norm": norm, "lr": lr}
-    if health is not None:
-        metrics |= {f"codebook/{name}": float(value) for name, value in health._asdict().items()}
-    return metrics

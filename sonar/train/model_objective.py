@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from sonar.data.stream import Batch
 from sonar.model.encoder import BeatsEncoder
-from sonar.model.inputs import Inputs, model_inputs
+from sonar.model.inputs import Inputs, model_inputs, num_real_patches
 from sonar.model.losses import cosine_alignment_loss, masked_prediction_loss, normalised_l2_loss
-from sonar.model.masking import random_mask
+from sonar.model.masking import num_masked, random_mask
 from sonar.model.predictor import LabelPredictor
 from sonar.model.tokenizer import RandomProjectionTokenizer, Tokenizer
-from sonar.train.objective import DistillConfig, LossTerms, detached, freeze, weighted
+from sonar.train.objective import CodeAssignment, DistillConfig, LossTerms, Moment, detached, freeze, weighted
 
 
 class ModelObjective(nn.Module):
@@ -63,8 +63,18 @@ class ModelObjective(nn.Module):
         shown["masked_accuracy"] = (logits.detach().argmax(-1) == labels).float().mean()
         return LossTerms(weighted(terms, weights), shown)
 
-    def after_step(self, losses: LossTerms, generator: torch.Generator) -> None:
+    def counts(self, batch: Batch) -> dict[str, int]:
+        """Patches that each term is a mean over."""
+        real = num_real_patches(batch.padding, self.student.config.fbank)
+        masked = num_masked(real, self.config.mask_ratio)
+        num_hidden, num_visible = int(masked.sum()), int((real - masked).sum())
+        return {"masked_prediction": num_hidden, "masked_accuracy": num_hidden, "feature_drift": num_visible}
+
+    def after_step(
+        self, assignment: CodeAssignment | None, generator: torch.Generator, moment: Moment
+    ) -> dict[str, float]:
         """Nothing follows a step of this stage."""
+        return {}
 
 
 class HeadObjective(nn.Module):
@@ -92,7 +102,16 @@ class HeadObjective(nn.Module):
         masked = self.masked.losses(inputs, tokens.codes, generator)
         estimate = self.tokenizer.estimate(tokens.quantized, inputs.padding)
         alignment = cosine_alignment_loss(estimate, target, ~inputs.padding)
-        return LossTerms(masked.total + alignment, {**masked.terms, "alignment": alignment.detach()})
+        parts = {**masked.parts, "alignment": alignment}
+        return LossTerms(parts, {**masked.terms, "alignment": alignment.detach()})
 
-    def after_step(self, losses: LossTerms, generator: torch.Generator) -> None:
+    def counts(self, batch: Batch) -> dict[str, int]:
+        """Patches that each term is a mean over."""
+        real = num_real_patches(batch.padding, self.masked.student.config.fbank)
+        return {**self.masked.counts(batch), "alignment": int(real.sum())}
+
+    def after_step(
+        self, assignment: CodeAssignment | None, generator: torch.Generator, moment: Moment
+    ) -> dict[str, float]:
         """Nothing follows a step of this stage."""
+        return {}

@@ -6,10 +6,12 @@ Shapes: N tokens, d code width. The objectives: tokenizer_objective.py and model
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+from sonar.data.stream import Batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,24 +55,67 @@ ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 class CodeAssignment(NamedTuple):
-    """The tokens of one step that the codebook learns from: embedding (N, d) unit rows, codes (N,)."""
+    """The tokens of one step that the codebook learns from.
+
+    Attributes:
+        embedding: (N, d) unit rows.
+        codes: (N,) int64.
+        is_replay: (N,) bool, True for tokens of prior clips.
+    """
 
     embedding: Tensor
     codes: Tensor
+    is_replay: Tensor
 
 
 class LossTerms(NamedTuple):
-    """One step's losses.
+    """The losses of one batch.
 
     Attributes:
-        total: () float32, the weighted sum that is minimised.
-        terms: name -> () detached, unweighted value of each term.
+        parts: name -> () float32, each term times its weight, with its graph; their sum is minimised.
+        terms: name -> () detached, unweighted value of each term, and what else is shown.
         assignment: tokens for the codebook update, or None.
     """
 
-    total: Tensor
+    parts: dict[str, Tensor]
     terms: dict[str, Tensor]
     assignment: CodeAssignment | None = None
+
+    @property
+    def total(self) -> Tensor:
+        """() sum of the parts."""
+        return torch.stack(list(self.parts.values())).sum()
+
+
+class Moment(NamedTuple):
+    """Which step it is: `step` steps of the stage's `num_steps` are done."""
+
+    stage: str
+    step: int
+    num_steps: int
+
+    @property
+    def progress(self) -> float:
+        """Share of the stage that is done, in [0, 1)."""
+        return self.step / self.num_steps
+
+    def __str__(self) -> str:
+        return f"stage {self.stage}, step {self.step}"
+
+
+class Objective(Protocol):
+    """What a stage minimises; an nn.Module."""
+
+    def __call__(self, batch: Batch, generator: torch.Generator) -> LossTerms:
+        """Losses of one batch."""
+
+    def counts(self, batch: Batch) -> dict[str, int]:
+        """How many tokens of the batch each term of its `LossTerms` is a mean over; must not need the models."""
+
+    def after_step(
+        self, assignment: CodeAssignment | None, generator: torch.Generator, moment: Moment
+    ) -> dict[str, float]:
+        """Updates outside autograd that follow the optimiser's step; returns what else the step is to show."""
 
 
 def freeze(module: ModuleT) -> ModuleT:
@@ -78,9 +123,9 @@ def freeze(module: ModuleT) -> ModuleT:
     return module.eval().requires_grad_(False)
 
 
-def weighted(terms: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
-    """() sum of the terms, each times its weight."""
-    return torch.stack([weights[name] * value for name, value in terms.items()]).sum()
+def weighted(terms: dict[str, Tensor], weights: dict[str, float]) -> dict[str, Tensor]:
+    """The terms, each times its weight."""
+    return {name: weights[name] * value for name, value in terms.items()}
 
 
 def detached(terms: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ inferred: the tokenizer's encoder and iteration 2 start from iteration 1 instead
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,7 +31,7 @@ from sonar.train.loop import Stage
 from sonar.train.model_objective import ModelObjective
 from sonar.train.objective import DistillConfig
 from sonar.train.optim import OptimConfig
-from sonar.train.stages import Hooks, Plan, Worker, run_plan
+from sonar.train.stages import Hooks, Plan, Worker, one_leg_each, run_plan
 from sonar.train.tokenizer_objective import TokenizerObjective
 
 
@@ -135,7 +136,12 @@ class _Pretraining:
         }
 
     def plan(self) -> Plan:
-        return Plan(models=self.models(), stages=(self.projection_stage, self.tokenizer_stage, self.model_stage))
+        stages: dict[str, Callable[[], Stage | None]] = {
+            "projection": self.projection_stage,
+            "tokenizer": self.tokenizer_stage,
+            "model": self.model_stage,
+        }
+        return Plan(models=self.models(), stages=stages, legs=one_leg_each(stages))
 
     def projection_stage(self) -> Stage:
         objective = ModelObjective(self.encoder, self.projection_predictor, self.projection, None, DistillConfig())
@@ -145,7 +151,9 @@ class _Pretraining:
     def tokenizer_stage(self) -> Stage:
         distill = DistillConfig(tokenizer_weight=0.0, contrastive_weight=0.0)
         teacher = copy.deepcopy(self.encoder)
-        objective = TokenizerObjective(self.tokenizer, teacher, None, distill, CodebookConfig(revival="none"))
+        objective = TokenizerObjective(
+            self.tokenizer, teacher, None, distill, CodebookConfig(revival="none", collapse_fraction=0.0)
+        )
         stage = self._stage("tokenizer", objective, (self.tokenizer,), self.config.tokenizer_steps)
         return replace(stage, prepare=self._start_tokenizer)
 

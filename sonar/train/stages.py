@@ -1,15 +1,15 @@
-"""Stages in order, resumable at any step: what `adapt` and `pretrain` have in common."""
+"""Stages in legs, resumable at any step: what `adapt` and `pretrain` have in common."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from sonar.train.loop import Stage, StepReport, run_stage
+from sonar.train.loop import Stage, StageState, StepReport, run_stage
 
 
 class Worker(NamedTuple):
@@ -41,53 +41,93 @@ class Hooks(NamedTuple):
     save_every: int = 200
 
 
+class Leg(NamedTuple):
+    """A stretch of a run: train `stage` until `until` of its steps are done (None: to its end)."""
+
+    stage: str
+    until: int | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A run: the modules that it changes and its stages.
+    """A run: the modules that it changes, its stages, and the legs in which they are trained.
 
     Attributes:
         models: the modules whose state is saved and resumed, by name.
-        stages: builders, called in order, since a later stage works on what an earlier one made; None: no such stage.
+        stages: builders by name, called when a stage's first leg begins, since a later stage works on what an earlier
+            one made; a builder gives None where there is no such stage.
+        legs: in order; a stage that has several is taken up again with its own optimiser and schedule. The last leg
+            of each stage must go to its end.
     """
 
     models: dict[str, nn.Module]
-    stages: tuple[Callable[[], Stage | None], ...]
+    stages: dict[str, Callable[[], Stage | None]]
+    legs: tuple[Leg, ...]
+
+
+def one_leg_each(stages: Iterable[str]) -> tuple[Leg, ...]:
+    """Every stage from its beginning to its end, in order."""
+    return tuple(Leg(name) for name in stages)
+
+
+def alternating_legs(num_steps: dict[str, int], block: int) -> tuple[Leg, ...]:
+    """Blocks of each stage in turn; a stage that has no steps left is passed over.
+
+    Args:
+        num_steps: of every stage, in the order of the turns.
+        block: steps of a turn.
+    """
+    turns = -(-max(num_steps.values()) // block)
+    return tuple(
+        Leg(name, min((turn + 1) * block, steps))
+        for turn in range(turns)
+        for name, steps in num_steps.items()
+        if turn * block < steps
+    )
 
 
 def run_plan(plan: Plan, hooks: Hooks) -> None:
-    """Train the stages of `plan` from the start, or from where `hooks.state` left off, bitwise the same."""
-    position, step, optimizer_state = 0, 0, None
-    if hooks.state is not None:
-        position, step, optimizer_state = (
-            hooks.state["position"],
-            hooks.state["step"],
-            hooks.state["optimizer"],
-        )
-        for name, module in plan.models.items():
-            module.load_state_dict(hooks.state["models"][name])
-    for index in range(position, len(plan.stages)):
-        stage = plan.stages[index]()
-        if stage is not None and stage.num_steps > 0:
-            if step == 0:
-                stage.prepare()
-            run_stage(stage, _on_step(plan, index, hooks), start=step, optimizer_state=optimizer_state)
-            hooks.save(_state(plan, index + 1, 0, None))
-        step, optimizer_state = 0, None
+    """Train the legs of `plan` from the start, or from where `hooks.state` left off, bitwise the same."""
+    run = _Run(plan, hooks)
+    for leg in plan.legs:
+        run.train(leg)
 
 
-def _on_step(plan: Plan, index: int, hooks: Hooks) -> Callable[[StepReport, torch.optim.Optimizer], None]:
-    def on_step(report: StepReport, optimizer: torch.optim.Optimizer) -> None:
-        hooks.report(report)
-        if report.step % hooks.save_every == 0 and report.step < report.num_steps:
-            hooks.save(_state(plan, index, report.step, optimizer.state_dict()))
+class _Run:
+    """Where every stage of a plan stands. Legs follow from that: one whose steps are done is over."""
 
-    return on_step
+    def __init__(self, plan: Plan, hooks: Hooks) -> None:
+        self.plan, self.hooks = plan, hooks
+        self.built: dict[str, Stage | None] = {}
+        self.states = {name: StageState() for name in plan.stages}
+        if hooks.state is not None:
+            self.states |= {name: StageState(**fields) for name, fields in hooks.state["stages"].items()}
+            for name, module in plan.models.items():
+                module.load_state_dict(hooks.state["models"][name])
 
+    def train(self, leg: Leg) -> None:
+        state = self.states[leg.stage]
+        if state.ended or (leg.until is not None and state.step >= leg.until):
+            return
+        if leg.stage not in self.built:
+            self.built[leg.stage] = self.plan.stages[leg.stage]()
+        stage = self.built[leg.stage]
+        if stage is None or stage.num_steps == 0:
+            return
+        if state.step == 0:
+            stage.prepare()
+        state = self.states[leg.stage] = run_stage(stage, self._on_step, state=state, until=leg.until)
+        if state.ended:
+            del self.built[leg.stage]  # and with it the teachers that only this stage had
 
-def _state(plan: Plan, position: int, step: int, optimizer: dict[str, Any] | None) -> dict[str, Any]:
-    return {
-        "position": position,
-        "step": step,
-        "models": {name: module.state_dict() for name, module in plan.models.items()},
-        "optimizer": optimizer,
-    }
+    def _on_step(self, report: StepReport, state: StageState) -> None:
+        self.hooks.report(report)
+        self.states[report.stage] = state
+        if state.ended or state.step % self.hooks.save_every == 0:
+            self.hooks.save(self._state())
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "stages": {name: state._asdict() for name, state in self.states.items()},
+            "models": {name: module.state_dict() for name, module in self.plan.models.items()},
+        }

@@ -9,12 +9,18 @@ import torch
 from torch import nn
 
 from sonar.data.stream import Batch
-from sonar.model.codebook import CodebookConfig, CodebookHealth
+from sonar.model.codebook import CodebookConfig
 from sonar.model.encoder import BeatsEncoder
-from sonar.model.inputs import model_inputs
+from sonar.model.inputs import model_inputs, num_real_patches
 from sonar.model.losses import commitment_loss, contrastive_code_loss, cosine_alignment_loss, normalised_l2_loss
+from sonar.model.ranks import sum_over_ranks
+from sonar.model.revival import perplexity
 from sonar.model.tokenizer import Tokenizer
-from sonar.train.objective import CodeAssignment, DistillConfig, LossTerms, detached, freeze, weighted
+from sonar.train.objective import CodeAssignment, DistillConfig, LossTerms, Moment, detached, freeze, weighted
+
+
+class CodebookCollapseError(FloatingPointError):
+    """Few codes are left in use, so labels say little; names the stage, the step and what to do."""
 
 
 class TokenizerObjective(nn.Module):
@@ -66,12 +72,49 @@ class TokenizerObjective(nn.Module):
             "tokenizer_drift": self.config.tokenizer_weight,
             "contrastive": self.config.contrastive_weight,
         }
-        assignment = CodeAssignment(embedding.detach(), codes)
+        is_replay = batch.is_replay.unsqueeze(1).expand_as(keep)[keep]  # (B,) -> (N,)
+        assignment = CodeAssignment(embedding.detach(), codes, is_replay)
         return LossTerms(weighted(terms, weights), detached(terms), assignment)
 
-    def after_step(self, losses: LossTerms, generator: torch.Generator) -> CodebookHealth:
-        """Move the codebook by the tokens of this step (EMA, usage, revival); reduced over all workers."""
-        assert losses.assignment is not None
-        return self.student.codebook.update(
-            losses.assignment.embedding, losses.assignment.codes, self.codebook, generator
-        )
+    def counts(self, batch: Batch) -> dict[str, int]:
+        """Every term is a mean over the patches that are no padding."""
+        num_tokens = int(num_real_patches(batch.padding, self.student.encoder.config.fbank).sum())
+        return dict.fromkeys(("alignment", "commitment", "tokenizer_drift", "contrastive"), num_tokens)
+
+    def after_step(
+        self, assignment: CodeAssignment | None, generator: torch.Generator, moment: Moment
+    ) -> dict[str, float]:
+        """Move the codebook by the tokens of this step (EMA, usage, revival); reduced over all workers.
+
+        Returns:
+            The codebook's health.
+
+        Raises:
+            CodebookCollapseError: few codes are left in use.
+        """
+        assert assignment is not None
+        codebook, config = self.student.codebook, self.codebook.at(moment.progress)
+        health = codebook.update(assignment.embedding, assignment.codes, config, generator)
+        self._check_collapse(moment)
+        told = {name: float(value) for name, value in health._asdict().items()}
+        told |= _perplexity_by_source(assignment, codebook.num_codes)
+        return {f"codebook/{name}": value for name, value in told.items()}
+
+    def _check_collapse(self, moment: Moment) -> None:
+        """Compare the use of some steps, as the usage's moving average holds it, to that of the prior corpus."""
+        used, prior = (perplexity(usage) for usage in (self.student.codebook.usage, self.student.codebook.prior_usage))
+        fraction = self.codebook.collapse_fraction
+        if used < fraction * prior:
+            raise CodebookCollapseError(
+                f"{moment}: the codebook has collapsed: the perplexity of its use is {used:.1f}, less than "
+                f"collapse_fraction {fraction} of the {prior:.1f} on the prior corpora. Lower optim.lr, raise "
+                "sampling.replay_ratio or distill.tokenizer_weight, or go on with codebook.collapse_fraction=0"
+            )
+
+
+def _perplexity_by_source(assignment: CodeAssignment, num_codes: int) -> dict[str, float]:
+    """Perplexity of the codes of new and of prior clips on all ranks; without an entry where there are none."""
+    codes, is_replay = assignment.codes, assignment.is_replay
+    counts = torch.bincount(codes + num_codes * is_replay, minlength=2 * num_codes).float().view(2, num_codes)
+    new, prior = sum_over_ranks(counts)  # (K,) each
+    return {f"perplexity_{name}": perplexity(c) for name, c in (("new", new), ("prior", prior)) if c.sum() > 0}

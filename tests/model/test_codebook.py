@@ -1,6 +1,8 @@
 """The codebook as a module: straight-through, updates, revival, start of use."""
 
+import copy
 import dataclasses
+import math
 from typing import Any
 
 import pytest
@@ -45,12 +47,43 @@ def test_straight_through_gradient_is_one_and_values_are_the_vectors(codebook: C
     assert torch.equal(gradient, torch.full((5, WIDTH), 3.0))
 
 
-def test_autocast_leaves_the_codebook_in_float32(codebook: Codebook, generator: torch.Generator) -> None:
-    tokens = torch.randn(64, WIDTH, generator=generator)
+def test_autocast_leaves_every_bit_of_the_codebook_in_float32(codebook: Codebook, generator: torch.Generator) -> None:
+    """The same embedding, codes and update inside autocast as outside."""
+    tokens = torch.randn(6, WIDTH, generator=generator)
+    plain = copy.deepcopy(codebook)
+    plain.usage[:8] = codebook.usage[:8] = 0.0  # what they do not hit is revived
+    expected = plain.quantize(tokens)
+    revived = plain.update(expected.embedding, expected.codes, CONFIG, torch.Generator().manual_seed(0)).revived
     with torch.autocast("cpu", torch.bfloat16):
         chosen = codebook.quantize(tokens)
-        codebook.update(chosen.embedding, chosen.codes, CONFIG, generator)
-    assert chosen.quantized.dtype == chosen.embedding.dtype == codebook.vectors.dtype == torch.float32
+        assert torch.equal(codebook.assign(tokens), expected.codes)
+        codebook.update(chosen.embedding, chosen.codes, CONFIG, torch.Generator().manual_seed(0))
+    assert revived > 0
+    for found, wanted in zip(chosen, expected, strict=True):
+        assert found.dtype == wanted.dtype and torch.equal(found, wanted)
+    for name, value in codebook.state_dict().items():
+        assert value.dtype == torch.float32 and torch.equal(value, plain.state_dict()[name]), name
+
+
+@given(seed=st.integers(0, 999), scale=st.floats(0.1, 10.0))
+@settings(max_examples=20, deadline=None)
+def test_straight_through_jacobian_is_the_identity(seed: int, scale: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    codebook = Codebook(NUM_CODES, WIDTH)
+    codebook.initialise(generator)
+    tokens = (scale * torch.randn(1, WIDTH, generator=generator)).requires_grad_()
+    chosen = codebook.quantize(tokens)
+    jacobian = [torch.autograd.grad(value, chosen.embedding, retain_graph=True)[0][0] for value in chosen.quantized[0]]
+    assert torch.equal(torch.stack(jacobian), torch.eye(WIDTH))
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.2, 0.25, 0.3, 1.0])
+@pytest.mark.parametrize("num_steps", [1, 7, 10, 40])
+def test_the_rule_loses_its_revival_in_the_last_share_of_the_steps(fraction: float, num_steps: int) -> None:
+    config = CodebookConfig(freeze_fraction=fraction)
+    frozen = [config.at(step / num_steps).revival == "none" for step in range(num_steps)]
+    assert sum(frozen) == math.floor(fraction * num_steps + 1e-9) and frozen == sorted(frozen)
+    assert all(config.at(step / num_steps) == config for step in range(num_steps) if not frozen[step])
 
 
 @pytest.mark.parametrize("revival", ["online", "hard", "none"])
@@ -178,6 +211,9 @@ def test_no_tokens_are_refused(codebook: Codebook) -> None:
         ({"usage_decay": -0.1}, "usage_decay"),
         ({"revive_scale": -1.0}, "revive_scale"),
         ({"max_revive_fraction": 0.0}, "max_revive_fraction"),
+        ({"dead_threshold": float("nan")}, "dead_threshold is nan: it must be 0 or more"),
+        ({"freeze_fraction": 1.5}, r"freeze_fraction is 1.5: it must lie in \[0, 1\]"),
+        ({"collapse_fraction": -0.1}, r"collapse_fraction is -0.1: it must lie in \[0, 1\]"),
         ({"anchor": "mean"}, "anchor is 'mean': give one of"),
         ({"revival": "soft"}, "revival is 'soft'"),
     ],

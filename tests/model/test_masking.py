@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sonar.model.masking import random_mask
+from sonar.model.masking import num_masked, random_mask
 
 
 @given(
@@ -17,6 +17,7 @@ from sonar.model.masking import random_mask
 def test_each_clip_hides_the_ratio_of_its_unpadded_patches(lengths: list[int], ratio: float, seed: int) -> None:
     padding = torch.arange(60) >= torch.tensor(lengths).unsqueeze(1)
     mask = random_mask(padding, ratio, torch.Generator().manual_seed(seed))
+    assert torch.equal(num_masked(torch.tensor(lengths), ratio), mask.masked.sum(1))
     for clip, length in enumerate(lengths):
         hidden = int(mask.masked[clip].sum())
         assert hidden == min(max(round(length * ratio), 1), length - 1) or abs(hidden - length * ratio) <= 0.5

@@ -16,6 +16,7 @@ from sonar.model.revival import (
     perplexity,
     revive_rate,
     strongest_only,
+    tokens_needed,
 )
 
 
@@ -24,24 +25,32 @@ def unit_rows(count: int, width: int, seed: int = 0) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("decay", "relative_use", "alpha", "tolerance"),
+    ("decay", "alphas"),
     [  # the table of the method, u = K times the usage
-        (0.99, 0.0, 0.999, 1e-3),
-        (0.99, 0.001, 0.37, 5e-3),
-        (0.99, 0.005, 0.007, 1e-3),
-        (0.99, 0.01, 0.0, 1e-3),
-        (0.9, 0.0, 0.999, 1e-3),
-        (0.9, 0.001, 0.90, 5e-3),
-        (0.9, 0.005, 0.61, 5e-3),
-        (0.9, 0.01, 0.37, 5e-3),
-        (0.9, 0.02, 0.135, 1e-3),
-        (0.9, 0.05, 0.007, 1e-3),
-        (0.9, 0.1, 0.0, 1e-3),
+        (0.99, {0.0: "0.999", 0.001: "0.368", 0.005: "0.007", 0.01: "0.000", 0.1: "0.000"}),
+        (0.9, {0.0: "0.999", 0.001: "0.904", 0.005: "0.606", 0.01: "0.368", 0.02: "0.135", 0.05: "0.007",
+               0.1: "0.000"}),
     ],
-)
-def test_alpha_follows_the_methods_table(decay: float, relative_use: float, alpha: float, tolerance: float) -> None:
-    usage = torch.full((1024,), relative_use / 1024)
-    assert revive_rate(usage, 10.0, decay)[0].item() == pytest.approx(alpha, abs=tolerance)
+)  # fmt: skip
+@pytest.mark.parametrize("num_codes", [16, 1024])
+def test_alpha_follows_the_methods_table(decay: float, alphas: dict[float, str], num_codes: int) -> None:
+    for relative_use, alpha in alphas.items():
+        usage = torch.full((num_codes,), relative_use / num_codes)
+        assert f"{revive_rate(usage, 10.0, decay)[0].item():.3f}" == alpha, relative_use
+
+
+def test_1024_codes_at_gamma_nine_tenths_need_16k_tokens() -> None:
+    assert tokens_needed(1024, 0.9) == 16_384
+    assert tokens_needed(1024, 0.99) == 1639 and tokens_needed(256, 0.9) == 4096
+
+
+@given(num_codes=st.integers(2, 4096), decay=st.floats(0.0, 0.999))
+def test_so_many_tokens_give_every_code_160_hits_in_the_moving_average(num_codes: int, decay: float) -> None:
+    """Counted: the hits of past steps, each with the weight of its place in the average, at uniform use."""
+    num_tokens = tokens_needed(num_codes, decay)
+    weights = [decay**age for age in range(20_000)]
+    hits = sum(weights) * num_tokens / num_codes
+    assert hits == pytest.approx(160, rel=1e-6) or 160 < hits < 160 + sum(weights) / num_codes
 
 
 def test_hit_codes_move_by_one_hundredth_and_others_stay() -> None:

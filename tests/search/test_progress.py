@@ -38,13 +38,37 @@ def test_a_sweeps_line_comes_with_every_trial_that_ends_and_else_at_intervals() 
     assert len(lines) == 1 and lines[0].startswith("0/2 done 0 run 1 fail | ETA 0h00m00s")
 
 
+PACE = {"step_seconds": 3.0, "clips_per_second": 4.0}  # 12 clips a step
+
+
 def test_a_steps_line_says_terms_and_the_rest_of_the_stage() -> None:
     lines: list[str] = []
     say = StepLines(lines.append, interval_s=1e9)
     for step in range(1, 5):
-        say(StepReport("model", step, 4, {"loss": 1.0 / step, "step_seconds": 3.0}))
-    assert [line.split(" | ")[0].strip() for line in lines] == ["model 1/4", "model 4/4"]
-    assert lines[0].endswith("stage ends in 9 s") and "loss 0.25" in lines[1]
+        say(StepReport("model", step, 4, {"loss": 1.0 / step, **PACE}))
+    assert lines[0] == "  model 1/4 | loss 1 | 4 clips/s | stage ends in 9 s"
+    assert len(lines) == 2 and lines[1].startswith("  model 4/4 | loss 0.25 | ")
+
+
+def test_pace_and_eta_are_means_over_the_stage_and_not_the_last_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, lines = [100.0], list[str]()
+    monkeypatch.setattr("sonar.search.progress.time.monotonic", lambda: now[0])
+    say = StepLines(lines.append, interval_s=0.0)
+    for step, seconds in ((11, 3.0), (12, 1.0), (13, 2.0)):  # resumed after ten steps
+        now[0] += seconds
+        say(StepReport("model", step, 23, {"step_seconds": seconds, "clips_per_second": 12.0 / seconds}))
+    assert lines[-1].endswith("| 6 clips/s | stage ends in 20 s")  # 12 clips and 2 s a step
+
+
+def test_stages_that_take_turns_end_after_each_others_steps_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, lines = [0.0], list[str]()
+    monkeypatch.setattr("sonar.search.progress.time.monotonic", lambda: now[0])
+    say = StepLines(lines.append, interval_s=0.0)
+    for step in range(1, 11):
+        for stage in ("tokenizer", "model"):
+            now[0] += 1.0
+            say(StepReport(stage, step, 20, {"step_seconds": 1.0, "clips_per_second": 8.0}))
+    assert lines[-1].startswith("  model 10/20") and lines[-1].endswith("stage ends in 19 s")
 
 
 def test_a_resumed_sweep_estimates_from_what_it_did_itself(monkeypatch: pytest.MonkeyPatch) -> None:

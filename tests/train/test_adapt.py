@@ -13,7 +13,7 @@ from sonar.experiment import TrialConfig, apply_preset
 from sonar.model.fbank import log_mel
 from sonar.train import stages
 from sonar.train.adapt import Mixture, adapt
-from sonar.train.loop import Stage
+from sonar.train.loop import Stage, StageState
 from sonar.train.settings import AdaptConfig, TrainingConfig
 from sonar.train.stages import Hooks, Worker
 
@@ -65,7 +65,8 @@ def test_a_run_resumed_anywhere_equals_one_that_never_stopped(
     number: int, at: str, whole: Run, mixture: Mixture
 ) -> None:
     state = load_state(whole.paths[number])
-    assert (state["position"], state["step"]) == (number // 2, 3) if number % 2 == 0 else (number // 2 + 1, 0)
+    done = 3 * (number + 1)
+    assert [state["stages"][name]["step"] for name in ALL_STAGES] == [min(6, max(0, done - 6 * i)) for i in range(4)]
     torch.manual_seed(1000 + number)
     recorder = Recorder()
     resumed = adapt_tiny(whole.config, mixture, recorder.hooks(state=state), whole.base)
@@ -117,19 +118,21 @@ class Watched(Recorder):
         self.corpora: dict[str, set[str]] = {}
         run_stage = stages.run_stage
 
-        def watch(stage: Stage, *arguments: Any, **named: Any) -> None:
+        def watch(stage: Stage, *arguments: Any, **named: Any) -> StageState:
             ids = [name for step in range(stage.num_steps) for name in stage.stream.batch(step).clip_ids]
             self.corpora[stage.name] = {name.split("/")[0] for name in ids}
-            run_stage(stage, *arguments, **named)
+            return run_stage(stage, *arguments, **named)
 
         monkeypatch.setattr(stages, "run_stage", watch)
 
     def terms(self, stage: str) -> set[str]:
         names = {name for report in self.reports if report.stage == stage for name in report.metrics}
-        return names - {"loss", "grad_norm", "lr", "step_seconds", "masked_accuracy"}
+        return names - {"loss", "grad_norm", "lr", "step_seconds", "clips_per_second", "masked_accuracy"}
 
 
-HEALTH = {"codebook/revived", "codebook/perplexity", "codebook/coverage"}
+HEALTH = {f"codebook/{name}" for name in ("revived", "perplexity", "perplexity_new", "coverage", "dead_share")}
+HEALTH |= {"label_churn"}
+PRIOR_HEALTH = {"codebook/perplexity_prior"}
 
 
 def test_sonar_has_every_term_and_rehearses_in_every_stage(mixture: Mixture, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +140,8 @@ def test_sonar_has_every_term_and_rehearses_in_every_stage(mixture: Mixture, mon
     adapt_tiny(make_config(**COLD), mixture, watched.hooks())
     assert watched.corpora == {"heads": {"prior"}} | {name: {"new", "prior"} for name in ALL_STAGES[1:]}
     assert watched.terms("heads") == {"masked_prediction", "alignment"}
-    assert watched.terms("tokenizer") == {"alignment", "commitment", "tokenizer_drift", "contrastive"} | HEALTH
+    losses = {"alignment", "commitment", "tokenizer_drift", "contrastive"}
+    assert watched.terms("tokenizer") == losses | HEALTH | PRIOR_HEALTH
     assert watched.terms("predictor") == {"masked_prediction"}
     assert watched.terms("model") == {"masked_prediction", "feature_drift"}
 
@@ -183,9 +187,10 @@ def test_usage_starts_at_the_histogram_of_the_prior_corpus(monkeypatch: pytest.M
         counts += np.bincount(codes.flatten().numpy(), minlength=NUM_CODES)
     found: dict[str, torch.Tensor] = {}
 
-    def stop_there(stage: Stage, *arguments: Any, **named: Any) -> None:
+    def stop_there(stage: Stage, *arguments: Any, **named: Any) -> StageState:
         if stage.name == "tokenizer":
             found["usage"] = stage.objective.student.codebook.usage.clone()
+        return StageState(stage.num_steps, ended=True)
 
     monkeypatch.setattr(stages, "run_stage", stop_there)
     adapt_tiny(make_config(training__clip_seconds=0.4), mixture, Recorder().hooks(), base)
@@ -195,7 +200,12 @@ def test_usage_starts_at_the_histogram_of_the_prior_corpus(monkeypatch: pytest.M
 
 def test_epochs_count_passes_over_the_new_clips(mixture: Mixture, monkeypatch: pytest.MonkeyPatch) -> None:
     steps: dict[str, int] = {}
-    monkeypatch.setattr(stages, "run_stage", lambda stage, *_, **__: steps.update({stage.name: stage.num_steps}))
+
+    def count(stage: Stage, *arguments: Any, **named: Any) -> StageState:
+        steps[stage.name] = stage.num_steps
+        return StageState(stage.num_steps, ended=True)
+
+    monkeypatch.setattr(stages, "run_stage", count)
     config = make_config(training__tokenizer_steps=None, training__epochs=2.5, training__model_steps=7)
     adapt_tiny(config, mixture, Recorder().hooks())
     # 10 new clips, 2 of them in each batch of 4: 5 steps an epoch, 12.5 in all.
@@ -213,7 +223,7 @@ def test_a_base_without_tokenizer_is_refused(mixture: Mixture) -> None:
     ("values", "message"),
     [
         ({"batch_size": 0}, "batch_size is 0; it must be >= 1"),
-        ({"batch_size": 6, "num_workers": 4}, "batch_size 6 does not divide by num_workers 4"),
+        ({"batch_size": 6, "num_workers": 4}, "batch_size 6 does not divide by num_workers 4 x accumulation 1"),
         ({"model_steps": -1}, "model_steps is -1; it must be >= 0"),
     ],
 )

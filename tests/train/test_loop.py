@@ -9,8 +9,8 @@ from tiny import changed, tensors
 from torch import nn
 
 from sonar.data.stream import Batch
-from sonar.train.loop import NonFiniteLossError, Stage, StepReport, run_stage
-from sonar.train.objective import LossTerms
+from sonar.train.loop import NonFiniteLossError, Stage, StageState, StepReport, run_stage
+from sonar.train.objective import LossTerms, Moment
 from sonar.train.optim import OptimConfig, learning_rate
 
 OPTIM = OptimConfig(lr=0.1, final_lr=0.01, warmup_fraction=0.25)
@@ -36,10 +36,14 @@ class Toy(nn.Module):
     def forward(self, batch: Batch, generator: torch.Generator) -> LossTerms:
         pull = (self.weight * self.fixed - torch.rand(3, generator=generator)).square().sum()
         poisoned = torch.tensor(self.poison if batch.waveform[0, 0] == self.at else 0.0)
-        return LossTerms(pull + poisoned, {"pull": pull.detach(), "poisoned": poisoned})
+        return LossTerms({"pull": pull, "poisoned": poisoned}, {"pull": pull.detach(), "poisoned": poisoned})
 
-    def after_step(self, losses: LossTerms, generator: torch.Generator) -> None:
+    def counts(self, batch: Batch) -> dict[str, int]:
+        return dict.fromkeys(("pull", "poisoned", "cliff", "total"), len(batch.clip_ids))
+
+    def after_step(self, assignment: None, generator: torch.Generator, moment: Moment) -> dict[str, float]:
         self.updates += torch.rand(1, generator=generator)
+        return {"progress": moment.progress}
 
 
 class Cliff(Toy):
@@ -47,7 +51,7 @@ class Cliff(Toy):
 
     def forward(self, batch: Batch, generator: torch.Generator) -> LossTerms:
         total = (self.weight * 0.0).abs().sum().sqrt() if batch.waveform[0, 0] == self.at else self.weight.sum()
-        return LossTerms(total, {"cliff": total.detach()})
+        return LossTerms({"cliff": total}, {"cliff": total.detach()})
 
 
 def stage(objective: Toy, **fields: Any) -> Stage:
@@ -65,7 +69,7 @@ def stage(objective: Toy, **fields: Any) -> Stage:
 
 def run(objective: Toy, **fields: Any) -> list[StepReport]:
     reports: list[StepReport] = []
-    run_stage(stage(objective, **fields), lambda report, optimizer: reports.append(report))
+    run_stage(stage(objective, **fields), lambda report, state: reports.append(report))
     return reports
 
 
@@ -75,7 +79,7 @@ def test_a_loss_that_is_not_finite_names_everything_and_updates_nothing(poison: 
     with pytest.raises(
         NonFiniteLossError, match=r"stage toy, step 2: poisoned is not finite on clips a, b \(first 8\)"
     ):
-        run_stage(stage(objective), lambda report, optimizer: seen.append(tensors(objective)))
+        run_stage(stage(objective), lambda report, state: seen.append(tensors(objective)))
     assert len(seen) == 2
     assert changed(seen[-1], tensors(objective)) == []
 
@@ -83,7 +87,7 @@ def test_a_loss_that_is_not_finite_names_everything_and_updates_nothing(poison: 
 def test_a_gradient_that_is_not_finite_updates_nothing_either() -> None:
     objective, seen = Cliff(), []
     with pytest.raises(NonFiniteLossError, match="stage toy, step 2: the gradient is not finite on clips a, b"):
-        run_stage(stage(objective), lambda report, optimizer: seen.append(tensors(objective)))
+        run_stage(stage(objective), lambda report, state: seen.append(tensors(objective)))
     assert changed(seen[-1], tensors(objective)) == []
 
 
@@ -122,10 +126,11 @@ class Pair(Toy):
 
     def forward(self, batch: Batch, generator: torch.Generator) -> LossTerms:
         total = (self.inner(self.weight) - 5.0).square().sum()
-        return LossTerms(total, {"total": total.detach()})
+        return LossTerms({"total": total}, {"total": total.detach()})
 
-    def after_step(self, losses: LossTerms, generator: torch.Generator) -> None:
+    def after_step(self, assignment: None, generator: torch.Generator, moment: Moment) -> dict[str, float]:
         assert self.inner.training and not self.training
+        return {}
 
 
 def test_only_the_trained_modules_change_and_only_they_are_in_training_mode() -> None:
@@ -137,19 +142,39 @@ def test_only_the_trained_modules_change_and_only_they_are_in_training_mode() ->
 
 def test_six_steps_equal_three_and_three_resumed() -> None:
     whole, resumed = Toy(), Toy()
-    states: list[dict[str, Any]] = []
+    states: list[tuple[dict[str, Any], StageState]] = []
 
-    def keep(report: StepReport, optimizer: torch.optim.Optimizer) -> None:
-        states.append(copy.deepcopy({"model": whole.state_dict(), "optimizer": optimizer.state_dict()}))
+    def keep(report: StepReport, state: StageState) -> None:
+        states.append(copy.deepcopy((whole.state_dict(), state)))
 
-    run_stage(stage(whole), keep)
-    resumed.load_state_dict(states[2]["model"])
+    end = run_stage(stage(whole), keep)
+    resumed.load_state_dict(states[2][0])
     steps: list[int] = []
-    run_stage(
-        stage(resumed),
-        lambda report, optimizer: steps.append(report.step),
-        start=3,
-        optimizer_state=states[2]["optimizer"],
-    )
+    run_stage(stage(resumed), lambda report, state: steps.append(report.step), state=states[2][1])
     assert steps == [4, 5, 6]
     assert changed(tensors(whole), tensors(resumed)) == []
+    assert end == StageState(6, True) and run_stage(stage(resumed), keep, state=end) == end
+
+
+def test_a_stage_taken_up_in_legs_equals_one_that_ran_through() -> None:
+    whole, legs = Toy(), Toy()
+    run(whole)
+    state = None
+    for until in (2, 4, None):
+        state = run_stage(stage(legs), lambda report, state: None, state=state, until=until)
+        assert state.step == (until or 6) and state.ended == (until is None)
+    assert changed(tensors(whole), tensors(legs)) == []
+
+
+def test_a_step_shows_its_pace_and_what_follows_it() -> None:
+    reports = run(Toy())
+    assert [report.metrics["progress"] for report in reports] == [step / 6 for step in range(6)]
+    for report in reports:
+        assert report.metrics["clips_per_second"] * report.metrics["step_seconds"] == pytest.approx(2)
+
+
+def test_what_is_measured_comes_at_intervals_and_with_the_last_step() -> None:
+    asked: list[int] = []
+    reports = run(Toy(), measure=lambda: asked.append(1) or {"probe": float(len(asked))}, measure_every=4)
+    assert [report.metrics.get("probe") for report in reports] == [None, None, None, 1.0, None, 2.0]
+    assert all("probe" not in report.metrics for report in run(Toy(), measure=lambda: {"probe": 1.0}))

@@ -75,7 +75,7 @@ def train(objective: nn.Module, trained: tuple[nn.Module, ...], stream: MixedStr
         optim=OptimConfig(lr=1e-3, warmup_fraction=0.0),
         seed=0,
     )
-    run_stage(stage, lambda report, optimizer: None)
+    run_stage(stage, lambda report, state: None)
 
 
 def test_a_student_that_equals_its_teacher_has_drifted_by_exactly_nothing(base: Checkpoint, batch: Batch) -> None:

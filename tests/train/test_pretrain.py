@@ -11,7 +11,7 @@ from tiny import Recorder, changed, make_store, tensors
 from sonar.checkpoint import Checkpoint, load_state, save_state
 from sonar.data.stream import ClipStore
 from sonar.train import stages
-from sonar.train.loop import Stage
+from sonar.train.loop import Stage, StageState
 from sonar.train.pretrain import PretrainConfig, pretrain
 from sonar.train.stages import Hooks, Worker
 
@@ -67,11 +67,12 @@ def test_each_leg_starts_from_the_one_before(store: ClipStore, monkeypatch: pyte
     ends: dict[str, dict[str, torch.Tensor]] = {}
     run_stage = stages.run_stage
 
-    def watch(stage: Stage, *arguments: Any, **named: Any) -> None:
+    def watch(stage: Stage, *arguments: Any, **named: Any) -> StageState:
         student = stage.objective.student
         begins[stage.name] = tensors(getattr(student, "encoder", student))
-        run_stage(stage, *arguments, **named)
+        state = run_stage(stage, *arguments, **named)
         ends[stage.name] = tensors(getattr(student, "encoder", student))
+        return state
 
     monkeypatch.setattr(stages, "run_stage", watch)
     base = build(store, Recorder().hooks())
