@@ -22,6 +22,7 @@ class TrainingConfig:
         model_steps: the same for the model stage.
         head_steps: steps of the head warm-up on prior audio; 0: none (inferred: 200).
         predictor_steps: steps of the predictor re-warm after the tokenizer stage (inferred: 100).
+        interpolation: alpha of the encoder that is kept, old + alpha (trained - old), in [0, 1]; 1: as trained (paper).
         reset_heads: start from random heads even if the checkpoint holds trained ones.
         num_workers: processes that train together.
         precision: fp32, or bf16 autocast with the codebook in fp32.
@@ -36,6 +37,7 @@ class TrainingConfig:
     model_steps: int | None = None
     head_steps: int = 200
     predictor_steps: int = 100
+    interpolation: float = 1.0
     reset_heads: bool = False
     num_workers: int = 1
     precision: Precision = "fp32"
@@ -52,6 +54,8 @@ class TrainingConfig:
         for name in ("head_steps", "predictor_steps", "epochs", "tokenizer_steps", "model_steps"):
             if (getattr(self, name) or 0) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be >= 0")
+        if not 0 <= self.interpolation <= 1:
+            raise ValueError(f"interpolation is {self.interpolation}; it must lie in [0, 1]")
 
 
 @dataclass(frozen=True, kw_only=True)
