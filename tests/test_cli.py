@@ -68,7 +68,7 @@ def test_importing_it_waits_for_nothing_heavy(module: str) -> None:
 def test_help_names_every_command(sonar) -> None:
     status, out, _ = sonar("--help")
     assert status == 0
-    for command in ("sweep", "front", "data", "pretrain", "adapt", "embed", "export", "report"):
+    for command in ("sweep", "front", "data", "pretrain", "adapt", "sequence", "embed", "export", "report"):
         assert command in out
 
 
@@ -79,6 +79,11 @@ def test_help_names_every_command(sonar) -> None:
         (("pretrain", "--out", "x", "--set", "training.batch_size=many"), "training.batch_size"),
         (("adapt", "--out", "x", "--preset", "dctp"), "no preset is called 'dctp'"),
         (("adapt", "--out", "x", "--data", "missing/birds"), "no corpus at missing/birds"),
+        (("sequence", "x", "--domain", "bio"), "a sequence has two domains or more, not 1"),
+        (("sequence", "x", "--domain", "bio=", "--domain", "music"), "--domain bio= names no folder"),
+        (("sequence", "x", "--domain", "a=missing/birds", "--domain", "bio"), "no corpus at missing/birds"),
+        (("sequence", "x", "--domain", "bio", "--domain", "bats"), "no synthetic corpus 'bats'"),
+        (("sequence", "x", "--domain", "bio", "--domain", "env", "--preset", "dctp"), "no preset is called 'dctp'"),
         (("data", "scan", "missing/birds", "--out", "x.csv"), "no corpus at missing/birds"),
         (("embed", "missing/birds", "--model", "nothing.pt", "--out", "x"), "no checkpoint file at nothing.pt"),
         (("export", "--model", "nothing", "--out", "x"), "no checkpoint file at nothing"),
