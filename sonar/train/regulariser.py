@@ -19,7 +19,7 @@ MLP_WIDTH = 2048  # hidden units of CaSSLe's predictor
 
 
 class Regulariser(nn.Module):
-    """The terms of the model stage that hold the old encoder, unweighted.
+    """The terms of the model stage that pull the encoder to the old one, unweighted.
 
     Attributes:
         old: the old encoder, frozen: the teacher of features and the start of the parameters.
@@ -30,7 +30,7 @@ class Regulariser(nn.Module):
     """
 
     def __init__(self, old: BeatsEncoder, config: DistillConfig) -> None:
-        """Build from the old encoder; the heads' weights follow from torch's generator until `initialise`.
+        """Build from the old encoder; the heads get their weights from `initialise` or a saved state.
 
         Raises:
             ValueError: a distilled layer that the encoder does not have.

@@ -1,4 +1,4 @@
-"""Options of the model stage through a whole adaptation: heads that are resumed and dropped, and interpolation."""
+"""Whole adaptations with the options of the model stage, and the controls that presets make of them."""
 
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,8 @@ import torch
 from tiny import STEPS, Recorder, changed, make_base, make_config, make_mixture, tensors
 
 from sonar.checkpoint import load_state, save_state
+from sonar.data.stream import Batch, MixedStream
+from sonar.experiment import apply_preset
 from sonar.train.adapt import Mixture, adapt
 from sonar.train.settings import TrainingConfig
 from sonar.train.stages import Worker
@@ -60,6 +62,54 @@ def test_the_kept_encoder_lies_between_the_old_and_the_trained_one(mixture: Mixt
         torch.testing.assert_close(found[0.25][name], expected, rtol=1e-6, atol=1e-8)
     heads = [name for name in start if name not in is_encoder]
     assert all(torch.equal(found[0][name], found[1][name]) for name in heads)
+
+
+MODEL = {"masked_prediction"}
+TOKENIZER = {"alignment", "commitment"}
+
+
+@pytest.mark.parametrize(
+    ("preset", "tokenizer_terms", "model_terms", "corpora"),
+    [
+        ("dcpt-random-replay", set(), set(), {"new", "prior"}),
+        ("only-trss", set(), set(), {"new", "prior"}),
+        ("only-distillation", {"tokenizer_drift"}, {"feature_drift"}, {"new"}),
+        ("only-occ", {"contrastive"}, set(), {"new"}),
+        ("no-trss", {"tokenizer_drift", "contrastive"}, {"feature_drift"}, {"new", "prior"}),
+        ("no-occ", {"tokenizer_drift"}, {"feature_drift"}, {"new", "prior"}),
+        ("no-tokenizer-distillation", {"contrastive"}, {"feature_drift"}, {"new", "prior"}),
+        ("no-model-distillation", {"tokenizer_drift", "contrastive"}, set(), {"new", "prior"}),
+        ("sonar-paper", {"tokenizer_drift", "contrastive"}, {"feature_drift"}, {"new", "prior"}),
+        ("sonar-robust", {"tokenizer_drift", "contrastive"}, {"feature_drift"}, {"new", "prior"}),
+        ("l2sp", set(), {"weight_drift"}, {"new"}),
+        ("cassle", set(), {"feature_drift"}, {"new"}),
+        ("dcpt-interpolated", set(), set(), {"new"}),
+    ],
+)
+def test_a_control_trains_with_its_terms_on_its_audio(
+    preset: str,
+    tokenizer_terms: set[str],
+    model_terms: set[str],
+    corpora: set[str],
+    mixture: Mixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recorder, heard = Recorder(), set[str]()
+    batch = MixedStream.batch
+
+    def listen(stream: MixedStream, step: int) -> Batch:
+        found = batch(stream, step)
+        heard.update(name.split("/")[0] for name in found.clip_ids)
+        return found
+
+    monkeypatch.setattr(MixedStream, "batch", listen)
+    short = {f"training__{name}_steps": 2 for name in ("tokenizer", "model", "predictor")}
+    config = apply_preset(make_config(**short), preset).adapt_config()
+    adapt(make_base(), mixture, config, recorder.hooks(), Worker())
+    every = TOKENIZER | MODEL | {"tokenizer_drift", "contrastive", "feature_drift", "weight_drift"}
+    found = {report.stage: every & report.metrics.keys() for report in recorder.reports}
+    assert found == {"tokenizer": TOKENIZER | tokenizer_terms, "predictor": MODEL, "model": MODEL | model_terms}
+    assert heard == corpora
 
 
 def test_a_layer_that_the_base_lacks_is_refused_before_anything_is_trained(mixture: Mixture) -> None:

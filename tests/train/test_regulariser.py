@@ -1,4 +1,4 @@
-"""What holds the encoder near the old one: nothing at the start, nothing of what it is not asked to hold."""
+"""The pull to the old encoder: nothing at the start, and nothing of what it is not asked to hold."""
 
 import copy
 import itertools
@@ -48,6 +48,14 @@ def test_every_kind_of_drift_is_exactly_nothing_at_the_start_and_something_later
     objective = model_objective(base, DistillConfig(l2sp_weight=1.0, **options)).train()
     assert drift(objective, batch) == drift(objective, batch, "weight_drift") == 0
     assert drift(moved(objective), batch) > 0 and drift(objective, batch, "weight_drift") > 0
+
+
+@pytest.mark.parametrize("shown", ["visible", "full"])
+def test_the_start_is_exact_in_bfloat16_too(shown: Any, base: Checkpoint, batch: Batch) -> None:
+    objective = model_objective(base, DistillConfig(model_pass=shown, model_layers=(1, 2), l2sp_weight=1.0)).train()
+    with torch.autocast("cpu", torch.bfloat16):
+        terms = objective(batch, draws()).terms
+    assert terms["feature_drift"] == terms["weight_drift"] == 0
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=NAMES)
