@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sonar.config import override
+from sonar.config import override, to_dict
 from sonar.data.sampling import SamplingConfig
 from sonar.evaluate.probe import ProbeConfig
 from sonar.model.codebook import CodebookConfig
@@ -43,6 +43,15 @@ class TrialConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
 
+    def __post_init__(self) -> None:
+        """Refuse a term that no clip would ever reach."""
+        distill = self.distill
+        if distill.model_on == "prior" and distill.model_weight > 0 and self.sampling.replay_ratio == 0:
+            raise ValueError(
+                "distill.model_on is 'prior', but sampling.replay_ratio is 0, so there is no prior clip to distil on; "
+                "set model_on to all, model_weight to 0, or a ratio above 0"
+            )
+
     def adapt_config(self) -> AdaptConfig:
         """The part that training reads."""
         return AdaptConfig(
@@ -63,33 +72,57 @@ SMALL_SCALE = TrialConfig(
 """Two cores and corpora of some hundred clips of a few seconds: a trial of minutes. The paper's lambda_reg of 1e6
 nearly pins the tokenizer, so the base configuration starts at 1e4."""
 
-_DCPT: dict[str, Any] = {
-    "sampling.replay_ratio": 0.0,
-    "distill.tokenizer_weight": 0.0,
-    "distill.model_weight": 0.0,
-    "distill.contrastive_weight": 0.0,
-    "codebook.revival": "none",
-}
-_NO_TRAINING: dict[str, Any] = {
+Changes = Mapping[str, Any]
+
+_NO_REPLAY: Changes = {"sampling.replay_ratio": 0.0}
+_RANDOM_REPLAY: Changes = {"sampling.retrieval": "random"}
+_NO_OCC: Changes = {"distill.contrastive_weight": 0.0, "codebook.revival": "none"}
+_NO_TOKENIZER_DISTILLATION: Changes = {"distill.tokenizer_weight": 0.0}
+_NO_MODEL_DISTILLATION: Changes = {"distill.model_weight": 0.0}
+_NO_DISTILLATION: Changes = {**_NO_TOKENIZER_DISTILLATION, **_NO_MODEL_DISTILLATION}
+_ON_ALL_CLIPS: Changes = {"distill.model_on": "all"}  # where there are no prior ones
+_NO_OTHER_PULL: Changes = {"distill.l2sp_weight": 0.0, "training.interpolation": 1.0}
+_DCPT: Changes = {**_NO_REPLAY, **_NO_DISTILLATION, **_NO_OCC, **_NO_OTHER_PULL}
+_NO_TRAINING: Changes = {
     "training.tokenizer_steps": 0,
     "training.model_steps": 0,
     "training.head_steps": 0,
     "training.predictor_steps": 0,
 }
+_COLD_HEADS: Changes = {"training.reset_heads": True, "training.head_steps": 0, "training.predictor_steps": 0}
+_OF_THE_CORPUS = ("sampling.num_clusters", "sampling.num_queries", "sampling.seed")  # not of the method
+_PAPER: Changes = {
+    f"{section}.{name}": value
+    for section in ("sampling", "distill", "codebook", "optim")
+    for name, value in to_dict(TrialConfig())[section].items()
+    if f"{section}.{name}" not in _OF_THE_CORPUS
+}
 
-PRESETS: Mapping[str, Mapping[str, Any]] = {
+PRESETS: Mapping[str, Changes] = {
     "sonar": {},
+    "sonar-paper": {**_PAPER, "training.interpolation": 1.0},
+    "sonar-robust": {
+        "sampling.uniform_fraction": 0.2,
+        "codebook.prior_usage_floor": 0.5,
+        "codebook.max_revive_fraction": 0.05,
+    },
     "base": _NO_TRAINING,
     "dcpt": _DCPT,
-    "dcpt-cold": {
-        **_DCPT,
-        "training.reset_heads": True,
-        "training.head_steps": 0,
-        "training.predictor_steps": 0,
-    },
+    "dcpt-cold": {**_DCPT, **_COLD_HEADS},
+    "dcpt-random-replay": {**_RANDOM_REPLAY, **_NO_DISTILLATION, **_NO_OCC, **_NO_OTHER_PULL},
+    "only-trss": {**_NO_DISTILLATION, **_NO_OCC, **_NO_OTHER_PULL},
+    "only-distillation": {**_NO_REPLAY, **_NO_OCC, **_NO_OTHER_PULL, **_ON_ALL_CLIPS},
+    "only-occ": {**_NO_REPLAY, **_NO_DISTILLATION, **_NO_OTHER_PULL},
+    "no-trss": _RANDOM_REPLAY,
+    "no-occ": _NO_OCC,
+    "no-tokenizer-distillation": _NO_TOKENIZER_DISTILLATION,
+    "no-model-distillation": _NO_MODEL_DISTILLATION,
+    "l2sp": {**_DCPT, "distill.l2sp_weight": 0.1},
+    "cassle": {**_DCPT, **_ON_ALL_CLIPS, "distill.model_weight": 1.0, "distill.through_predictor": True},
+    "dcpt-interpolated": {**_DCPT, "training.interpolation": 0.5},
 }
-"""Configuration changes by name: SONAR as configured; no adaptation; DCPT, which resumes BEATs pre-training on
-new audio alone; DCPT with random heads, as from a public checkpoint, which has none."""
+"""Configuration changes by name, on top of whatever is configured: SONAR, its ablations and the baselines.
+What each one means, and where its numbers come from, is in docs/method.md."""
 
 
 def apply_preset(config: TrialConfig, name: str) -> TrialConfig:

@@ -16,7 +16,9 @@ from tiny import make_base
 from sonar import cli as cli_module
 from sonar.checkpoint import load_checkpoint, save_checkpoint
 from sonar.cli.options import configure
+from sonar.evaluate.metrics import ScoreMatrix, continual_metrics
 from sonar.experiment import TrialConfig
+from sonar.search.sequence import Domain, SequencePlan, SequenceResult
 
 
 class Evil:
@@ -68,7 +70,7 @@ def test_importing_it_waits_for_nothing_heavy(module: str) -> None:
 def test_help_names_every_command(sonar) -> None:
     status, out, _ = sonar("--help")
     assert status == 0
-    for command in ("sweep", "front", "data", "pretrain", "adapt", "embed", "export", "report"):
+    for command in ("sweep", "front", "data", "pretrain", "adapt", "sequence", "embed", "export", "report"):
         assert command in out
 
 
@@ -79,6 +81,11 @@ def test_help_names_every_command(sonar) -> None:
         (("pretrain", "--out", "x", "--set", "training.batch_size=many"), "training.batch_size"),
         (("adapt", "--out", "x", "--preset", "dctp"), "no preset is called 'dctp'"),
         (("adapt", "--out", "x", "--data", "missing/birds"), "no corpus at missing/birds"),
+        (("sequence", "x", "--domain", "bio"), "a sequence has two domains or more, not 1"),
+        (("sequence", "x", "--domain", "bio=", "--domain", "music"), "--domain bio= names no folder"),
+        (("sequence", "x", "--domain", "a=missing/birds", "--domain", "bio"), "no corpus at missing/birds"),
+        (("sequence", "x", "--domain", "bats", "--domain", "bio"), "no synthetic corpus 'bats'"),
+        (("sequence", "x", "--domain", "bio", "--domain", "env", "--preset", "dctp"), "no preset is called 'dctp'"),
         (("data", "scan", "missing/birds", "--out", "x.csv"), "no corpus at missing/birds"),
         (("embed", "missing/birds", "--model", "nothing.pt", "--out", "x"), "no checkpoint file at nothing.pt"),
         (("export", "--model", "nothing", "--out", "x"), "no checkpoint file at nothing"),
@@ -163,3 +170,30 @@ def test_a_yaml_file_stands_between_the_script_and_the_environment(
     monkeypatch.setenv("SONAR__DISTILL__TEMPERATURE", "0.4")
     found = configure(TrialConfig(), file, ["training.seed=5"])
     assert (found.distill.model_weight, found.distill.temperature, found.training.seed) == (2.0, 0.4, 5)
+
+
+def test_a_sequence_takes_its_domains_in_order_and_prints_the_matrix(sonar, monkeypatch: pytest.MonkeyPatch) -> None:
+    matrix = ScoreMatrix(
+        stages=("base", "bio", "music"),
+        tasks=("general", "birds", "genres"),
+        learned_at=(0, 1, 2),
+        scores=((80.0, 40.0, 60.0), (76.0, 70.0, 54.0), (72.0, 63.0, 90.0)),
+    )
+    plans = []
+
+    def fake(config: TrialConfig, plan: SequencePlan, *arguments: object) -> SequenceResult:
+        plans.append((plan, config.distill.l2sp_weight, config.training.seed))
+        metrics = continual_metrics(matrix, {"birds": 10.0, "genres": 20.0})
+        return SequenceResult(matrix, metrics, {"bio": "a", "music": "b"})
+
+    monkeypatch.setattr("sonar.search.sequence.run_sequence", fake)
+    domains = ("--domain", "bio=folder/of=birds", "--domain", "music", "--replay-domains", "--prior", "p")
+    status, out, _ = sonar("sequence", "chain", *domains, "--preset", "l2sp", "--set", "training.seed=3")
+    assert status == 0
+    plan = SequencePlan(
+        domains=(Domain("bio", "folder/of=birds"), Domain("music", None)), prior=("p",), replay_domains=True
+    )
+    assert plans == [(plan, 0.1, 3)]
+    assert re.search(r"music\W+72\.0\W+63\.0\W+90\.0", out) and "birds (bio)" in out and "general (prior)" in out
+    for line in ("forgetting_rate general: +10.00", "backward_transfer: -7.00", "chain/matrix.csv"):
+        assert line in out

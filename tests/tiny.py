@@ -1,5 +1,6 @@
 """A tiny base and audio in memory: what the tests of training and evaluation share."""
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,13 +11,17 @@ from torch import nn
 from sonar.checkpoint import Checkpoint
 from sonar.config import override
 from sonar.data.manifest import Clip
-from sonar.data.stream import ClipStore
+from sonar.data.stream import ClipStore, MixedStream
 from sonar.experiment import TrialConfig
 from sonar.model.encoder import BeatsEncoder, EncoderConfig
 from sonar.model.predictor import LabelPredictor, PredictorConfig
 from sonar.model.tokenizer import Tokenizer, TokenizerConfig
 from sonar.train.adapt import Mixture
-from sonar.train.loop import StepReport
+from sonar.train.loop import Stage, StepReport, run_stage
+from sonar.train.model_objective import ModelObjective
+from sonar.train.objective import DistillConfig
+from sonar.train.optim import OptimConfig
+from sonar.train.regulariser import Regulariser
 from sonar.train.stages import Hooks
 
 RATE = 16_000
@@ -149,3 +154,33 @@ def changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> 
     """Names of the tensors that differ in any bit."""
     assert before.keys() == after.keys()
     return [name for name in before if not torch.equal(before[name], after[name])]
+
+
+def draws(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def parts(base: Checkpoint) -> tuple[Tokenizer, LabelPredictor]:
+    assert base.tokenizer is not None and base.predictor is not None
+    return base.tokenizer, base.predictor
+
+
+def model_objective(base: Checkpoint, config: DistillConfig) -> ModelObjective:
+    """A student that equals the old encoder."""
+    tokenizer, predictor = parts(base)
+    regulariser = Regulariser(copy.deepcopy(base.encoder), config).initialise(draws())
+    return ModelObjective(base.encoder, predictor, tokenizer, regulariser, config)
+
+
+def train(objective: nn.Module, trained: tuple[nn.Module, ...], stream: MixedStream, num_steps: int = 3) -> None:
+    """Some steps of one stage, fast ones."""
+    stage = Stage(
+        name="t",
+        objective=objective,
+        trained=trained,
+        stream=stream,
+        num_steps=num_steps,
+        optim=OptimConfig(lr=1e-3, warmup_fraction=0.0),
+        seed=0,
+    )
+    run_stage(stage, lambda report, state: None)

@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from sonar.cli.options import Assignments, Base, ConfigFile, Data, Prior, RayAddress, Storage, TokenizerFile, configure
+from sonar.cli.options import (
+    Assignments,
+    Base,
+    ConfigFile,
+    Data,
+    Preset,
+    Prior,
+    RayAddress,
+    Storage,
+    TokenizerFile,
+    configure,
+)
 
 Domain = Annotated[str, typer.Option(help="Name of the new domain; chooses the embedded corpus without --data.")]
 Model = Annotated[Path, typer.Option("--model", help="Checkpoint folder of ours or BEATs file.")]
@@ -51,7 +62,7 @@ def adapt(
     config_file: ConfigFile = None,
     assignments: Assignments = None,
     domain: Domain = "bio",
-    preset: Annotated[str, typer.Option(help="sonar, base, dcpt or dcpt-cold.")] = "sonar",
+    preset: Preset = "sonar",
     storage: Storage = Path("runs"),
     ray_address: RayAddress = "auto",
 ) -> None:

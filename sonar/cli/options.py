@@ -21,6 +21,7 @@ Data = Annotated[
 Prior = Annotated[list[str] | None, typer.Option(help="Folder or manifest of a prior corpus; repeat it for several.")]
 Base = Annotated[str | None, typer.Option(help="BEATs file or folder of ours. Without it: a small base is built once.")]
 TokenizerFile = Annotated[str | None, typer.Option("--tokenizer", help="Tokenizer file that belongs to --base.")]
+Preset = Annotated[str, typer.Option(help="A baseline or ablation of docs/method.md; an unknown name lists them.")]
 Storage = Annotated[Path, typer.Option(help="Folder for sweeps and shared work; every node must see it.")]
 Assignments = Annotated[
     list[str] | None,

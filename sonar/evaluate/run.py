@@ -36,13 +36,14 @@ class Change(NamedTuple):
     forgetting_worst: float
 
 
+def labelled_tasks(store: ClipStore, role: str) -> list[Task]:
+    """One task per labelled corpus of a store, in the order of their names."""
+    return [Task(corpus, role, store) for corpus in sorted({clip.corpus for clip in store.clips if clip.labels})]
+
+
 def find_tasks(new: ClipStore, prior: ClipStore) -> list[Task]:
-    """One task per labelled corpus: those of the new store are targets, those of the prior store prior tasks."""
-    return [
-        Task(corpus, role, store)
-        for role, store in (("target", new), ("prior", prior))
-        for corpus in sorted({clip.corpus for clip in store.clips if clip.labels})
-    ]
+    """The tasks of the new store, which are targets, then those of the prior store."""
+    return [*labelled_tasks(new, "target"), *labelled_tasks(prior, "prior")]
 
 
 def evaluate_encoder(encoder: BeatsEncoder, tasks: list[Task], config: ProbeConfig, split: str = "dev") -> Evaluation:

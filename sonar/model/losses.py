@@ -2,6 +2,7 @@
 
 # Shapes: N tokens, K codes, d code width, (...) any leading shape, usually (B, L).
 
+from collections.abc import Iterable
 from typing import Literal
 
 import torch
@@ -77,17 +78,34 @@ def normalised_l2_loss(student: Tensor, teacher: Tensor, keep: Tensor, reduction
     Args:
         student: (..., D).
         teacher: (..., D) from the frozen previous model; gets no gradient.
-        keep: (...) bool, False at padding; never all False.
+        keep: (...) bool, False at padding and at clips that are not to be distilled; may be all False.
         reduction: over D: "mean", or "sum" = squared norm, which is 2 (1 - cos).
 
     Returns:
-        () float32; exactly 0 for equal inputs.
+        () float32; exactly 0 for equal inputs, and where no token is kept.
 
     Source: SONAR, arXiv:2509.15703, L3 and L_MAM; the reduction is [unknown] there.
     """
     _check_shapes(student, teacher, keep)
     difference = functional.normalize(student.float(), dim=-1) - functional.normalize(teacher.detach().float(), dim=-1)
-    return _mean_kept(_squared(difference, reduction), keep)
+    return _squared(difference, reduction).masked_fill(~keep, 0.0).sum() / keep.sum().clamp(min=1)
+
+
+def start_point_penalty(parameters: Iterable[Tensor], start: Iterable[Tensor]) -> Tensor:
+    """Half the squared distance of parameters to their start: L2-SP, whose gradient is theta - theta0.
+
+    Args:
+        parameters: theta, any shapes.
+        start: theta0, the same shapes in the same order; gets no gradient.
+
+    Returns:
+        () float32; exactly 0 at the start.
+
+    Source: L2-SP, arXiv:1802.01483, the term of the pre-trained weights.
+    """
+    halves = [0.5 * (now.float() - then.detach().float()).square().sum()
+              for now, then in zip(parameters, start, strict=True)]  # fmt: skip
+    return torch.stack(halves).sum()
 
 
 def contrastive_code_loss(embedding: Tensor, vectors: Tensor, codes: Tensor, temperature: float) -> Tensor:

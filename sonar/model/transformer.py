@@ -178,12 +178,12 @@ class Transformer(nn.Module):
             key_bias = torch.zeros_like(padding, dtype=hidden.dtype).masked_fill_(padding, -math.inf)[:, None, None]
         states = [hidden]
         for layer in self.layers:
-            if self.training and self.config.layer_drop > 0 and float(torch.rand(())) < self.config.layer_drop:
-                continue
-            if self.config.gradient_decay != 1.0:
-                hidden = _decay_gradient(hidden, self.config.gradient_decay)
-            hidden = layer(hidden, bias, key_bias)  # (B, L, D)
-            if return_hidden:
+            drop = self.config.layer_drop if self.training else 0.0
+            if drop == 0 or float(torch.rand(())) >= drop:
+                if self.config.gradient_decay != 1.0:
+                    hidden = _decay_gradient(hidden, self.config.gradient_decay)
+                hidden = layer(hidden, bias, key_bias)  # (B, L, D)
+            if return_hidden:  # of a dropped layer its input, so that layer n stands at place n
                 states.append(hidden)
         return tuple(states) if return_hidden else (hidden,)
 

@@ -83,11 +83,15 @@ def prepare(config: TrialConfig, sources: Sources, storage: Path, say: Say) -> P
         ValueError: a corpus is empty, a class lacks a clip in a split, or a file is not what it should be.
     """
     cache = storage / "cache"
-    new_clips, prior_clips = _separate(*_load_sources(sources, cache, say), say)
-    new_shards = _shard(new_clips, cache, say)
-    prior_shards = _shard(prior_clips, cache, say)
+    new_shards, prior_shards = shard_corpora(_load_sources(sources, cache, say), cache, say)
+    return prepare_shards(config, new_shards, prior_shards, storage, say)
+
+
+def prepare_shards(config: TrialConfig, new_shards: Path, prior_shards: Path, storage: Path, say: Say) -> Prepared:
+    """The part of `prepare` that follows the shards."""
+    cache = storage / "cache"
     new, prior = ClipStore(new_shards), ClipStore(prior_shards)
-    base_folder = _base(config.base, prior, cache, manifest_hash(prior_clips), say)
+    base_folder = _base(config.base, prior, cache, manifest_hash(prior.clips), say)
     _warn_of_few_tokens(config, base_folder, say)
     key = config_hash(
         {"base": base_folder.name, "shards": [new_shards.name, prior_shards.name], "probe": to_dict(config.probe),
@@ -110,9 +114,8 @@ def prepare(config: TrialConfig, sources: Sources, storage: Path, say: Say) -> P
 def prepare_base(config: BaseConfig, prior_paths: tuple[str, ...], storage: Path, say: Say) -> Path:
     """Only the base of `prepare`: pre-trained on the prior corpora, or imported; returns its folder."""
     cache = storage / "cache"
-    clips = _load_prior(prior_paths, cache, say)
-    store = ClipStore(_shard(clips, cache, say))
-    return _base(config, store, cache, manifest_hash(clips), say)
+    store = ClipStore(_shard(load_prior(prior_paths, cache, say), cache, say))
+    return _base(config, store, cache, manifest_hash(store.clips), say)
 
 
 def read_baseline(path: str) -> Evaluation:
@@ -129,14 +132,24 @@ def read_embeddings(path: str) -> Embeddings:
         return Embeddings(**{name: arrays[name] for name in Embeddings._fields})
 
 
-def _load_sources(sources: Sources, cache: Path, say: Say) -> tuple[list[Clip], list[Clip]]:
-    data = sources.data or _synthetic(sources.domain, cache)
-    return _load(data, sources.domain, say), _load_prior(sources.prior, cache, say)
+def load_domain(name: str, path: str | None, cache: Path, say: Say) -> list[Clip]:
+    """Clips of a domain's corpus; without a path, of the embedded corpus of that name."""
+    return _load(path or _synthetic(name, cache), name, say)
 
 
-def _load_prior(paths: tuple[str, ...], cache: Path, say: Say) -> list[Clip]:
+def load_prior(paths: tuple[str, ...], cache: Path, say: Say) -> list[Clip]:
+    """Clips of all prior corpora; without paths, of the embedded one."""
     paths = paths or (_synthetic("prior", cache),)
     return [clip for path in paths for clip in _load(path, "prior", say)]
+
+
+def shard_corpora(sides: Sequence[list[Clip]], cache: Path, say: Say) -> list[Path]:
+    """Folders of the shards of each side, without training clips that an evaluation split of any side holds."""
+    return [_shard(clips, cache, say) for clips in _separate(sides, say)]
+
+
+def _load_sources(sources: Sources, cache: Path, say: Say) -> list[list[Clip]]:
+    return [load_domain(sources.domain, sources.data, cache, say), load_prior(sources.prior, cache, say)]
 
 
 def _synthetic(name: str, cache: Path) -> str:
@@ -154,14 +167,14 @@ def _load(path: str, domain: str, say: Say) -> list[Clip]:
     return list(scan.clips)
 
 
-def _separate(new: list[Clip], prior: list[Clip], say: Say) -> tuple[list[Clip], list[Clip]]:
+def _separate(sides: Sequence[list[Clip]], say: Say) -> list[list[Clip]]:
     """Take audio that some evaluation split holds out of every training split."""
-    held_out = {clip.sha256 for clip in (*new, *prior) if clip.split != "train"}
-    kept = [[c for c in clips if c.split != "train" or c.sha256 not in held_out] for clips in (new, prior)]
-    dropped = len(new) + len(prior) - len(kept[0]) - len(kept[1])
+    held_out = {clip.sha256 for clips in sides for clip in clips if clip.split != "train"}
+    kept = [[clip for clip in clips if clip.split != "train" or clip.sha256 not in held_out] for clips in sides]
+    dropped = sum(map(len, sides)) - sum(map(len, kept))
     if dropped:
         say(f"{dropped} training clips left out: their audio is in an evaluation split")
-    return kept[0], kept[1]
+    return kept
 
 
 def _shard(clips: Sequence[Clip], cache: Path, say: Say) -> Path:

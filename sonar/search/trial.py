@@ -81,7 +81,11 @@ def run_trial(
     }
     checkpoint = folder / "checkpoint"
     shutil.rmtree(checkpoint, ignore_errors=True)  # of a driver that died before it wrote the result
-    made_by = adapted.provenance | {"trial": to_dict(config), "made_by": provenance()}
+    made_by = adapted.provenance | {
+        "trial": to_dict(config),
+        "base": Path(prepared.base).name,  # its content hash
+        "made_by": provenance(),
+    }
     save_checkpoint(replace(adapted, provenance=made_by), checkpoint)
     result = TrialResult(metrics, str(checkpoint))
     write_whole_text(result_path, json.dumps(result._asdict(), indent=1))

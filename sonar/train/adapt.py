@@ -14,6 +14,7 @@ from torch import nn
 
 from sonar.checkpoint import Checkpoint
 from sonar.data.stream import ClipStore, MixedStream, Source, StreamConfig
+from sonar.model.interpolation import interpolated
 from sonar.model.predictor import LabelPredictor, PredictorConfig
 from sonar.model.tokenizer import Tokenizer
 from sonar.train.churn import LabelChurn, clip_codes, spread
@@ -21,6 +22,7 @@ from sonar.train.loop import Stage
 from sonar.train.model_objective import HeadObjective, ModelObjective
 from sonar.train.objective import freeze
 from sonar.train.plateau import Plateau
+from sonar.train.regulariser import Regulariser
 from sonar.train.settings import AdaptConfig
 from sonar.train.stages import Hooks, Leg, Plan, Worker, alternating_legs, one_leg_each, run_plan
 from sonar.train.tokenizer_objective import TokenizerObjective
@@ -60,12 +62,15 @@ def adapt(base: Checkpoint, mixture: Mixture, config: AdaptConfig, hooks: Hooks,
         The adapted encoder, tokenizer and heads, on the worker's device.
 
     Raises:
-        ValueError: the base has no tokenizer, or its label predictor belongs to another one.
+        ValueError: the base has no tokenizer, its label predictor belongs to another one, or it lacks a layer that is
+            to be distilled.
         NonFiniteLossError: a loss became NaN or infinite.
         CodebookCollapseError: the tokenizer came to use few codes.
     """
     adaptation = _Adaptation(base, mixture, config, worker)
     run_plan(adaptation.plan(), hooks)
+    old, trained = adaptation.old_encoder.state_dict(), adaptation.encoder.state_dict()
+    adaptation.encoder.load_state_dict(interpolated(old, trained, config.training.interpolation))
     return Checkpoint(
         encoder=adaptation.encoder,
         tokenizer=adaptation.tokenizer,
@@ -86,6 +91,8 @@ class _Adaptation:
         self.encoder = copy.deepcopy(base.encoder).to(worker.device)
         self.tokenizer = copy.deepcopy(base.tokenizer).to(worker.device)
         self.predictor, self.has_cold_heads = self._heads(base)
+        generator = torch.Generator().manual_seed(config.training.seed)
+        self.regulariser = Regulariser(self.old_encoder, config.distill).initialise(generator).to(worker.device)
 
     def _heads(self, base: Checkpoint) -> tuple[LabelPredictor, bool]:
         """The label predictor, and whether it or the estimator is new (the estimator is then replaced too)."""
@@ -101,7 +108,12 @@ class _Adaptation:
         return LabelPredictor(shape).initialise(generator).to(self.worker.device), True
 
     def plan(self) -> Plan:
-        models = {"encoder": self.encoder, "tokenizer": self.tokenizer, "predictor": self.predictor}
+        models = {
+            "encoder": self.encoder,
+            "tokenizer": self.tokenizer,
+            "predictor": self.predictor,
+            "distillation_heads": self.regulariser.heads,
+        }
         stages: dict[str, Callable[[], Stage | None]] = {
             "heads": self.heads_stage,
             "tokenizer": self.tokenizer_stage,
@@ -149,8 +161,9 @@ class _Adaptation:
         return self._stage("predictor", objective, (self.predictor,), self.config.training.predictor_steps)
 
     def model_stage(self) -> Stage:
-        objective = ModelObjective(self.encoder, self.predictor, self.tokenizer, self.old_encoder, self.config.distill)
-        return self._stage("model", objective, (self.encoder, self.predictor), self.num_steps("model_steps"))
+        objective = ModelObjective(self.encoder, self.predictor, self.tokenizer, self.regulariser, self.config.distill)
+        trained = (self.encoder, self.predictor, self.regulariser.heads)
+        return self._stage("model", objective, trained, self.num_steps("model_steps"))
 
     def num_steps(self, key: str) -> int:
         """Steps of a stage: as configured, or from the epochs."""

@@ -11,17 +11,17 @@ from torch import Tensor, nn
 from sonar.data.stream import Batch
 from sonar.model.encoder import BeatsEncoder
 from sonar.model.inputs import Inputs, model_inputs, num_real_patches
-from sonar.model.losses import cosine_alignment_loss, masked_prediction_loss, normalised_l2_loss
+from sonar.model.losses import cosine_alignment_loss, masked_prediction_loss
 from sonar.model.masking import num_masked, random_mask
 from sonar.model.predictor import LabelPredictor
 from sonar.model.tokenizer import RandomProjectionTokenizer, Tokenizer
 from sonar.train.objective import CodeAssignment, DistillConfig, LossTerms, Moment, detached, freeze, weighted
+from sonar.train.regulariser import Regulariser
 
 
 class ModelObjective(nn.Module):
-    """Stage M: cross-entropy of the masked codes + mu_reg times the distance to the old encoder.
+    """Stage M: cross-entropy of the masked codes, plus the pull to the old encoder; the encoder sees visible patches.
 
-    The encoder sees visible patches only; the old encoder sees the same ones.
     Source: the paper's L_MAM (docs/method.md, stage M); BEATs, arXiv:2212.09058, for the masked prediction.
     """
 
@@ -30,35 +30,37 @@ class ModelObjective(nn.Module):
         student: BeatsEncoder,
         predictor: LabelPredictor,
         tokenizer: Tokenizer | RandomProjectionTokenizer,
-        old: BeatsEncoder | None,
+        regulariser: Regulariser | None,
         config: DistillConfig,
     ) -> None:
-        """Build from the trained encoder and predictor, a frozen tokenizer, and the old encoder or None."""
+        """Build from the trained encoder and predictor, a frozen tokenizer, and the pull to the old encoder or None."""
         super().__init__()
         self.student = student
         self.predictor = predictor
         self.tokenizer = freeze(tokenizer)
-        self.old: BeatsEncoder | None = None if old is None or config.model_weight == 0 else freeze(old)
+        self.regulariser = regulariser
         self.config = config
 
     def forward(self, batch: Batch, generator: torch.Generator) -> LossTerms:
         """Losses of one batch; `generator` (on the CPU) draws the mask."""
         inputs = model_inputs(batch.waveform, batch.padding, self.student.config.fbank)
-        return self.losses(inputs, self.tokenizer.codes(*inputs), generator)
+        return self.losses(inputs, self.tokenizer.codes(*inputs), batch.is_replay, generator)
 
-    def losses(self, inputs: Inputs, codes: Tensor, generator: torch.Generator) -> LossTerms:
-        """Losses of inputs that have passed the front end and the tokenizer; codes (B, L)."""
-        mel, padding = inputs
-        mask = random_mask(padding, self.config.mask_ratio, generator)
-        visible = self.student(mel, padding, mask.visible, mask.visible_padding).last  # (B, V, D)
-        logits = self.predictor(visible, mask, padding)  # (N, K), the masked patches in row order
+    def losses(self, inputs: Inputs, codes: Tensor, is_replay: Tensor, generator: torch.Generator) -> LossTerms:
+        """Losses of inputs that have passed the front end and the tokenizer; codes (B, L), is_replay (B,)."""
+        mask = random_mask(inputs.padding, self.config.mask_ratio, generator)
+        reads_hidden = self.regulariser is not None and self.regulariser.reads_hidden
+        encoded = self.student(*inputs, mask.visible, mask.visible_padding, return_hidden=reads_hidden)
+        logits = self.predictor(encoded.last, mask, inputs.padding)  # (N, K), the masked patches in row order
         labels = codes[mask.masked]  # (N,)
         terms = {"masked_prediction": masked_prediction_loss(logits, labels, self.config.label_smoothing)}
-        if self.old is not None:
-            with torch.no_grad():
-                old_visible = self.old(mel, padding, mask.visible, mask.visible_padding).last
-            terms["feature_drift"] = normalised_l2_loss(visible, old_visible, ~mask.visible_padding, "sum")
-        weights = {"masked_prediction": 1.0, "feature_drift": self.config.model_weight}
+        if self.regulariser is not None:
+            terms |= self.regulariser(self.student, encoded, inputs, mask, is_replay)
+        weights = {
+            "masked_prediction": 1.0,
+            "feature_drift": self.config.model_weight,
+            "weight_drift": self.config.l2sp_weight,
+        }
         shown = detached(terms)
         shown["masked_accuracy"] = (logits.detach().argmax(-1) == labels).float().mean()
         return LossTerms(weighted(terms, weights), shown)
@@ -67,8 +69,9 @@ class ModelObjective(nn.Module):
         """Patches that each term is a mean over."""
         real = num_real_patches(batch.padding, self.student.config.fbank)
         masked = num_masked(real, self.config.mask_ratio)
-        num_hidden, num_visible = int(masked.sum()), int((real - masked).sum())
-        return {"masked_prediction": num_hidden, "masked_accuracy": num_hidden, "feature_drift": num_visible}
+        num_hidden = int(masked.sum())
+        counts = {"masked_prediction": num_hidden, "masked_accuracy": num_hidden}
+        return counts if self.regulariser is None else counts | self.regulariser.counts(real, masked, batch.is_replay)
 
     def after_step(
         self, assignment: CodeAssignment | None, generator: torch.Generator, moment: Moment
@@ -99,7 +102,7 @@ class HeadObjective(nn.Module):
         with torch.no_grad():
             target = encoder(*inputs).last
             tokens = self.tokenizer(*inputs)
-        masked = self.masked.losses(inputs, tokens.codes, generator)
+        masked = self.masked.losses(inputs, tokens.codes, batch.is_replay, generator)
         estimate = self.tokenizer.estimate(tokens.quantized, inputs.padding)
         alignment = cosine_alignment_loss(estimate, target, ~inputs.padding)
         parts = {**masked.parts, "alignment": alignment}

@@ -22,6 +22,14 @@ class DistillConfig:
         tokenizer_weight: lambda_reg of L3, the pull of the tokenizer encoder to the old one (paper: 1e6).
         tokenizer_reduction: mean or sum over the D dimensions in L3 (inferred: mean).
         model_weight: mu_reg, the pull of the encoder to the old one (inferred: 10).
+        model_on: the clips that this pull acts on: all, or those of the prior corpora (inferred: all).
+        model_layers: layers whose outputs are pulled, averaged, 1 being the first; none: the last (inferred).
+        model_pass: visible: outputs for the visible patches of the masked pass; full: of an extra pass of both
+            encoders over all patches (inferred: visible).
+        through_predictor: the encoder's outputs pass an MLP, trained along and then dropped, before they are compared
+            (CaSSLe, arXiv 2112.04215; paper: no).
+        l2sp_weight: weight of half the squared distance of the encoder's parameters to the old ones
+            (L2-SP, arXiv 1802.01483; paper: 0).
         contrastive_weight: lambda_contra (paper: 10).
         temperature: tau of the contrastive term (paper: 0.3).
         commitment_weight: beta of L2 (inferred: 10, as ESPnet trains BEATs).
@@ -32,6 +40,11 @@ class DistillConfig:
     tokenizer_weight: float = 1e6
     tokenizer_reduction: Literal["mean", "sum"] = "mean"
     model_weight: float = 10.0
+    model_on: Literal["all", "prior"] = "all"
+    model_layers: tuple[int, ...] = ()
+    model_pass: Literal["visible", "full"] = "visible"
+    through_predictor: bool = False
+    l2sp_weight: float = 0.0
     contrastive_weight: float = 10.0
     temperature: float = 0.3
     commitment_weight: float = 10.0
@@ -39,16 +52,25 @@ class DistillConfig:
     label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse negative weights and ratios that hide all or nothing."""
-        for name in ("tokenizer_weight", "model_weight", "contrastive_weight", "commitment_weight"):
+        """Refuse negative weights, choices that there are not, and ratios that hide all or nothing."""
+        for name in ("tokenizer_weight", "model_weight", "contrastive_weight", "commitment_weight", "l2sp_weight"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; a loss weight is >= 0")
+        self._check_model_options()
         if not 0 < self.mask_ratio < 1:
             raise ValueError(f"mask_ratio is {self.mask_ratio}; it must lie strictly between 0 and 1")
         if self.temperature <= 0:
             raise ValueError(f"temperature is {self.temperature}; it must be > 0")
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing is {self.label_smoothing}; it must lie in [0, 1)")
+
+    def _check_model_options(self) -> None:
+        for name, allowed in (("model_on", ("all", "prior")), ("model_pass", ("visible", "full"))):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; allowed: {', '.join(allowed)}")
+        layers = self.model_layers
+        if any(number < 1 for number in layers) or len(set(layers)) < len(layers):
+            raise ValueError(f"model_layers is {list(layers)}; give different layers, counted from 1, or none")
 
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)

@@ -37,6 +37,7 @@ class TrainingConfig:
         schedule: "staged" = the tokenizer stage, then the model stage (BEATs; the paper does not say); "interleaved" =
             blocks of both in turn, without a predictor re-warm.
         interleave_steps: steps of a block (inferred: 10).
+        interpolation: alpha of the encoder that is kept, old + alpha (trained - old), in [0, 1]; 1: as trained (paper).
         reset_heads: start from random heads even if the checkpoint holds trained ones.
         num_workers: processes that train together.
         accumulation: micro-batches per step and worker, for less memory; the step stays that of the whole batch.
@@ -58,6 +59,7 @@ class TrainingConfig:
     predictor_steps: int = 100
     schedule: Schedule = "staged"
     interleave_steps: int = 10
+    interpolation: float = 1.0
     reset_heads: bool = False
     num_workers: int = 1
     accumulation: int = 1
@@ -81,6 +83,8 @@ class TrainingConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be >= 0")
         if self.schedule not in get_args(Schedule):
             raise ValueError(f"schedule is {self.schedule!r}; give one of {list(get_args(Schedule))}")
+        if not 0 <= self.interpolation <= 1:
+            raise ValueError(f"interpolation is {self.interpolation}; it must lie in [0, 1]")
 
 
 @dataclass(frozen=True, kw_only=True)

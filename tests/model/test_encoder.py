@@ -170,6 +170,20 @@ def test_layer_drop_and_dropout_act_in_training_only(tiny_config: EncoderConfig,
     assert torch.equal(encoder(log_mel).last, encoder(log_mel).last)
 
 
+def test_layer_n_stands_at_place_n_even_where_layers_are_dropped(
+    tiny_config: EncoderConfig, log_mel: torch.Tensor
+) -> None:
+    config = dataclasses.replace(tiny_config, layer_drop=0.5, dropout=0.0, attention_dropout=0.0)
+    encoder = BeatsEncoder(config).initialise(torch.Generator().manual_seed(0)).train()
+    skipped = []
+    for seed in range(4):
+        torch.manual_seed(seed)
+        hidden = encoder(log_mel, return_hidden=True).hidden
+        assert len(hidden) == config.num_layers + 1
+        skipped += [torch.equal(hidden[n], hidden[n + 1]) for n in range(config.num_layers)]
+    assert any(skipped) and not all(skipped)
+
+
 def test_bfloat16_autocast_stays_near_float32(tiny_encoder: BeatsEncoder, log_mel: torch.Tensor) -> None:
     padding = torch.zeros(CLIPS, PATCHES, dtype=torch.bool)
     padding[0, 40:] = True

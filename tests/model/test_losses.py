@@ -12,6 +12,7 @@ from sonar.model.losses import (
     cosine_alignment_loss,
     masked_prediction_loss,
     normalised_l2_loss,
+    start_point_penalty,
 )
 
 KEEP = torch.tensor([[True, True, False], [True, False, False]])
@@ -64,6 +65,25 @@ def test_normalised_l2_is_exactly_zero_for_the_same_model() -> None:
     features = rows(2, 3, 768)
     for reduction in ("mean", "sum"):
         assert normalised_l2_loss(features, features.clone(), KEEP, reduction).item() == 0.0  # type: ignore[arg-type]
+
+
+def test_normalised_l2_of_no_token_is_zero_and_its_gradient_too() -> None:
+    student = rows(2, 3, 8).requires_grad_()
+    loss = normalised_l2_loss(student, rows(2, 3, 8, seed=1), torch.zeros_like(KEEP))
+    loss.backward()
+    assert loss.item() == 0.0 and student.grad is not None and (student.grad == 0).all()
+
+
+def test_start_point_penalty_is_half_the_squared_way_and_its_gradient_the_way() -> None:
+    start = [torch.tensor([1.0, 2.0]), torch.tensor([[3.0]])]
+    now = [torch.tensor([1.0, 5.0]).requires_grad_(), torch.tensor([[-1.0]]).requires_grad_()]
+    penalty = start_point_penalty(now, start)
+    assert penalty.item() == 0.5 * (9.0 + 16.0)
+    penalty.backward()
+    assert now[0].grad.tolist() == [0.0, 3.0] and now[1].grad.tolist() == [[-4.0]]
+    assert start_point_penalty(start, start).item() == 0.0
+    with pytest.raises(ValueError, match="shorter"):
+        start_point_penalty(now, start[:1])
 
 
 def test_sum_is_twice_one_minus_cosine_and_mean_is_that_over_the_width() -> None:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from sonar.train.loop import Stage, StepReport, run_stage
 from sonar.train.model_objective import HeadObjective, ModelObjective
 from sonar.train.objective import CodeAssignment, DistillConfig, LossTerms
 from sonar.train.optim import OptimConfig
+from sonar.train.regulariser import Regulariser
 from sonar.train.tokenizer_objective import TokenizerObjective
 
 CONFIG = DistillConfig(tokenizer_weight=100.0)
@@ -50,10 +52,16 @@ def tokenizer_objective(base: Checkpoint) -> tuple[nn.Module, tuple[nn.Module, .
     return TokenizerObjective(base.tokenizer, old.encoder, old.tokenizer, CONFIG, codebook), (base.tokenizer,)
 
 
-def model_objective(base: Checkpoint) -> tuple[nn.Module, tuple[nn.Module, ...]]:
+def model_objective(base: Checkpoint, config: DistillConfig = CONFIG) -> tuple[nn.Module, tuple[nn.Module, ...]]:
     assert base.tokenizer is not None and base.predictor is not None
-    objective = ModelObjective(base.encoder, base.predictor, base.tokenizer, another_base().encoder, CONFIG)
+    regulariser = Regulariser(another_base().encoder, config)
+    objective = ModelObjective(base.encoder, base.predictor, base.tokenizer, regulariser, config)
     return objective, (base.encoder, base.predictor)
+
+
+def held_otherwise(base: Checkpoint) -> tuple[nn.Module, tuple[nn.Module, ...]]:
+    """Micro-batches of new clips alone have no drift of prior features."""
+    return model_objective(base, replace(CONFIG, model_on="prior", model_pass="full", l2sp_weight=1.0))
 
 
 def head_objective(base: Checkpoint) -> tuple[nn.Module, tuple[nn.Module, ...]]:
@@ -63,7 +71,7 @@ def head_objective(base: Checkpoint) -> tuple[nn.Module, tuple[nn.Module, ...]]:
 
 
 Build = Callable[[Checkpoint], tuple[nn.Module, tuple[nn.Module, ...]]]
-OBJECTIVES: list[Build] = [tokenizer_objective, model_objective, head_objective]
+OBJECTIVES: list[Build] = [tokenizer_objective, model_objective, held_otherwise, head_objective]
 
 
 def train(build: Build, **fields: Any) -> tuple[dict[str, torch.Tensor], list[StepReport]]:
