@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 AnchorRule = Literal["centroid", "closest", "probrandom", "random"]
-HITS_NEEDED = 160
+HITS_NEEDED = 160  # behind the moving usage of a code at uniform use, for revival to spare healthy codes [inferred]
 ANCHOR_BLOCK = 64  # codes whose similarities to all tokens are held at once
 
 
@@ -58,8 +58,8 @@ def revive_rate(usage: Tensor, scale: float, decay: float) -> Tensor:
 def tokens_needed(num_codes: int, usage_decay: float) -> int:
     """Tokens per step, over all workers, below which chance alone makes healthy rare codes look unused.
 
-    At uniform use the moving average of a code's usage rests on N / (K (1 - gamma)) hits. `HITS_NEEDED` of them are
-    what 16k tokens give K = 1024 at gamma = 0.9 (inferred: the least that the method's table of alpha bears).
+    At uniform use the moving average of a code's usage rests on N / (K (1 - gamma)) hits; `HITS_NEEDED` are what 16k
+    tokens give K = 1024 at gamma = 0.9.
     """
     return math.ceil(HITS_NEEDED * num_codes * (1.0 - usage_decay) - 1e-6)
 

@@ -46,7 +46,7 @@ def accumulate(
     Args:
         objective: an `Objective`, or one wrapped for data parallel training.
         batch: of this rank.
-        draws: what the objective draws from; its micro-batches take what the whole batch would.
+        draws: on the CPU; micro-batches draw in turn what the whole batch would. Dropout draws otherwise.
         num_parts: micro-batches to split the batch into.
         precision: of the forward pass.
     """

@@ -208,6 +208,6 @@ def _check_finite(moment: Moment, losses: StepLosses, batch: Batch) -> None:
 def _non_finite(moment: Moment, bad: list[str], batch: Batch) -> NonFiniteLossError:
     clips = ", ".join(batch.clip_ids[:8])
     return NonFiniteLossError(
-        f"{moment}: {', '.join(bad)} is not finite on clips {clips} (first 8). "
+        f"{moment}: {', '.join(bad)} is not finite on clips {clips} (the first of this worker's). "
         "Lower optim.lr or the loss weights; the last checkpoint is kept."
     )

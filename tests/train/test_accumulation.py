@@ -14,10 +14,10 @@ from tiny import CLIP_SECONDS, make_base, make_store, tensors
 from torch import distributed, multiprocessing, nn
 
 from sonar.checkpoint import Checkpoint
-from sonar.data.stream import MixedStream, Source, StreamConfig
+from sonar.data.stream import Batch, MixedStream, Source, StreamConfig
 from sonar.model.codebook import CodebookConfig
 from sonar.train.accumulation import merge_losses, shared_loss, split_batch, term_shares
-from sonar.train.loop import Stage, StepReport, run_stage
+from sonar.train.loop import NonFiniteLossError, Stage, StepReport, run_stage
 from sonar.train.model_objective import HeadObjective, ModelObjective
 from sonar.train.objective import CodeAssignment, DistillConfig, LossTerms
 from sonar.train.optim import OptimConfig
@@ -161,12 +161,25 @@ def test_the_codebook_learns_from_the_tokens_of_all_micro_batches() -> None:
     assert merged.is_replay.tolist() == [False] * 3 + [True] * 2 and merged.embedding.shape == (5, 2)
 
 
+class Poisoned:
+    """Audio that is not a number, on one rank only."""
+
+    def __init__(self, inner: MixedStream, is_poisoned: bool) -> None:
+        self.inner, self.is_poisoned = inner, is_poisoned
+
+    def batch(self, step: int) -> Batch:
+        batch = self.inner.batch(step)
+        return batch._replace(waveform=batch.waveform * float("nan")) if self.is_poisoned else batch
+
+
 def train_rank(rank: int, folder: str, accumulation: int) -> None:
     """One of two ranks that each take half of every batch."""
     torch.set_num_threads(1)
     store = distributed.FileStore(f"{folder}/store", 2)
     distributed.init_process_group("gloo", store=store, rank=rank, world_size=2, timeout=timedelta(seconds=60))
     weights, reports = train(tokenizer_objective, stream=stream(rank, 2), rank=rank, accumulation=accumulation)
+    with pytest.raises(NonFiniteLossError, match=r"alignment, .* is not finite"):  # on both, so that none waits
+        train(tokenizer_objective, stream=Poisoned(stream(rank, 2), rank == 1), rank=rank)
     torch.save((weights, [tuple(report) for report in reports]), f"{folder}/{rank}.pt")
     distributed.destroy_process_group()
 

@@ -119,6 +119,7 @@ def test_a_collapse_stops_the_run_and_says_where_and_what_to_do(tokenizer: Token
         for at in range(100):
             step(objective, one_code, at, 100)
     assert 5 < at < 30  # smoothed: not by one odd batch, but within some steps
+    assert issubclass(CodebookCollapseError, FloatingPointError)  # which ends the command line with status 2
 
 
 def test_a_narrow_domain_or_an_alarm_that_is_off_goes_on(tokenizer: Tokenizer) -> None:

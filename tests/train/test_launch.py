@@ -53,6 +53,7 @@ def test_two_workers_finish_and_leave_an_adapted_checkpoint(train_ray: None, tmp
     mixture = Mixture(new, np.arange(10), prior, np.arange(10), np.arange(10))
     config = make_config(
         training__num_workers=2,
+        training__accumulation=2,
         training__checkpoint_every=STEPS // 2,
         training__predictor_steps=2,
     ).adapt_config()
