@@ -43,7 +43,7 @@ def test_distillation_heads_are_resumed_bit_by_bit_and_then_dropped(mixture: Mix
 
     whole = adapted_tensors(mixture, Recorder(), {"save": save, "save_every": STEPS // 2}, **options)
     state = load_state(paths[0])
-    assert state["stages"]["model"]["step"] == STEPS // 2 and len(state["models"]["distillation_heads"]) == 2 * 6
+    assert len(state["models"]["distillation_heads"]) == 2 * 6  # two linear layers and a norm for each of two layers
     recorder = Recorder()
     resumed = adapted_tensors(mixture, recorder, {"state": state}, **options)
     assert changed(whole, resumed) == [] and len(recorder.reports) == STEPS // 2
