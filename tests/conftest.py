@@ -1,7 +1,9 @@
 """What every test has: few examples of hypothesis without a deadline, and torch on one thread."""
 
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,3 +27,15 @@ def torch_on_one_thread() -> Iterator[None]:
 def root() -> Path:
     """Of the repository."""
     return Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def local_ray() -> Iterator[None]:
+    """Two CPUs of Ray; its sockets need a short path."""
+    import ray
+
+    folder = tempfile.mkdtemp(prefix="ray")
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR", _temp_dir=folder)
+    yield
+    ray.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)
