@@ -1,19 +1,25 @@
-"""Task-relevant stratified sampling (TRSS): clip embeddings in, clip indices out; pure.
+"""Task-relevant stratified sampling (TRSS): what is known of the clips in, clip indices out; pure.
 
-Shapes: N new clips, P prior clips, D width, C clusters, Q queries, M replay clips.
+Shapes: N new clips, P prior clips, D width, K codes, C clusters, Q queries, M replay clips.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import faiss
 import numpy as np
 
+from sonar.data.importance import gumbel_top, importance_scores
+from sonar.data.retrieval import blocks, nearest, nearest_in_turns, unit_rows
+
+Retrieval = Literal["knn", "dsir", "random", "label", "all"]
 KMEANS_ITERATIONS = 20
-MAX_CANDIDATES = 2**25  # (query, neighbour) pairs held at a time: 400 MB
-DRAWN_AT_RANDOM = -1  # stratum of replay that no query retrieved
+KMEANS_CLIPS_PER_CLUSTER = 256  # k-means sees at most so many clips per cluster (faiss' own limit)
+NO_STRATUM = -1  # of replay that no stratum asked for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,11 +27,14 @@ class SamplingConfig:
     """What a run trains on.
 
     Attributes:
-        replay_ratio: share of prior clips in the mixture and in every batch, rho (inferred: 0.5).
+        replay_ratio: share of prior clips in the mixture and in every batch, rho (inferred: 0.5); "all" sets its own.
         num_clusters: k-means clusters of the new clips, C (inferred: 100).
         num_queries: new clips drawn, Q; at most all of them (inferred: 20000).
-        uniform_fraction: share of the replay drawn at random instead of retrieved (paper: 0).
-        retrieval: knn, the paper's; random, the replay baseline.
+        uniform_fraction: share of the replay drawn at random instead of retrieved (paper: 0); without effect for
+            "random" and "all".
+        retrieval: how replay is drawn: "knn", the prior clips most like the drawn new ones (paper); "dsir", by
+            importance of their codes; "random"; "label", an equal number for every label; "all", the whole prior
+            corpus once, as in joint re-training.
         allow_repeats: where the prior corpus is smaller than the replay budget, train on all of it several times;
             False: refuse.
         seed: of k-means and every draw.
@@ -35,7 +44,7 @@ class SamplingConfig:
     num_clusters: int = 100
     num_queries: int = 20_000
     uniform_fraction: float = 0.0
-    retrieval: Literal["knn", "random"] = "knn"
+    retrieval: Retrieval = "knn"
     allow_repeats: bool = True
     seed: int = 0
 
@@ -45,24 +54,40 @@ class SamplingConfig:
             raise ValueError(f"replay_ratio is {self.replay_ratio}; it must lie in [0, 1), as new clips are needed")
         if not 0 <= self.uniform_fraction <= 1:
             raise ValueError(f"uniform_fraction is {self.uniform_fraction}; it must lie in [0, 1]")
-        if self.retrieval not in ("knn", "random"):
-            raise ValueError(f"retrieval is {self.retrieval!r}; allowed: knn, random")
+        if self.retrieval not in get_args(Retrieval):
+            raise ValueError(f"retrieval is {self.retrieval!r}; allowed: {', '.join(get_args(Retrieval))}")
         for name in ("num_clusters", "num_queries"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be >= 1")
 
 
+class Pool(NamedTuple):
+    """What is known of the clips of one side; arrays may be memory-mapped and are read in blocks.
+
+    Attributes:
+        embeddings: (N, D) float32 by the old tokenizer.
+        code_counts: (N, K) uint16, how often each clip holds each code of the old tokenizer.
+        labels: of the N clips; empty where unknown.
+    """
+
+    embeddings: np.ndarray
+    code_counts: np.ndarray
+    labels: Sequence[tuple[str, ...]]
+
+
 class Mixture(NamedTuple):
-    """What a run trains on: rows of the two embedding arrays.
+    """What a run trains on: rows of the two pools.
 
     Attributes:
         new_index: (Q,) int64 rows of the new clips, ascending.
-        prior_index: (M,) int64 rows of the prior clips, each at most once: the retrieved, nearest first, then those
+        prior_index: (M,) int64 rows of the prior clips, each at most once: the retrieved, best first, then those
             drawn at random, ascending.
         new_stratum: (Q,) int64 cluster of each new clip.
-        prior_stratum: (M,) int64 cluster of the query that retrieved it, or DRAWN_AT_RANDOM.
+        prior_stratum: (M,) int64: "knn", the cluster of the query that retrieved it; "label", the place of its label
+            among the sorted labels, () being one of them; else, and where drawn at random, NO_STRATUM.
         replay_budget: number of replay clips that the ratio asks for. More than M where the prior corpus is smaller:
             the stream then repeats its clips and keeps the ratio.
+        replay_ratio: share of prior clips that every batch is to have: the configured one, but P / (P + Q) for "all".
     """
 
     new_index: np.ndarray
@@ -70,6 +95,7 @@ class Mixture(NamedTuple):
     new_stratum: np.ndarray
     prior_stratum: np.ndarray
     replay_budget: int
+    replay_ratio: float
 
     @property
     def replay_budget_met(self) -> bool:
@@ -77,12 +103,12 @@ class Mixture(NamedTuple):
         return len(self.prior_index) == self.replay_budget
 
 
-def draw_mixture(new: np.ndarray, prior: np.ndarray, config: SamplingConfig) -> Mixture:
-    """Draw new clips by stratum and the prior clips most like them.
+def draw_mixture(new: Pool, prior: Pool, config: SamplingConfig) -> Mixture:
+    """Draw new clips by stratum, and prior clips as `config.retrieval` says.
 
     Args:
-        new: (N, D) float32 embeddings of the new clips by the old tokenizer.
-        prior: (P, D) the same of the prior clips.
+        new: the training clips of the new domain.
+        prior: those of the prior corpora.
         config: shares and counts.
 
     Raises:
@@ -93,22 +119,23 @@ def draw_mixture(new: np.ndarray, prior: np.ndarray, config: SamplingConfig) -> 
     """
     _check(new, prior, config)
     rng = np.random.default_rng(config.seed)
-    new, prior = _unit(new), _unit(prior)
-    strata = _cluster(new, config)
-    num_queries = min(config.num_queries, len(new))
-    new_index = _stratified(strata, num_queries, config.num_clusters, rng)
-    budget = _replay_budget(num_queries, len(prior), config)
-    num_replay = min(budget, len(prior))
-    num_uniform = num_replay if config.retrieval == "random" else round(config.uniform_fraction * num_replay)
-    retrieved, query = _nearest(new[new_index], prior, num_replay - num_uniform)
-    rest = np.setdiff1d(np.arange(len(prior)), retrieved)
+    clusters = _cluster(new.embeddings, config)
+    num_queries = min(config.num_queries, len(clusters))
+    new_index = _balanced(clusters, num_queries, rng)
+    queries = _Drawn(new_index, clusters[new_index])
+    budget = _replay_budget(num_queries, len(prior.labels), config)
+    num_replay = min(budget, len(prior.labels))
+    num_uniform = num_replay if config.retrieval in ("random", "all") else round(config.uniform_fraction * num_replay)
+    retrieved = _retrieve(new, queries, prior, num_replay - num_uniform, config.retrieval, rng)
+    rest = np.setdiff1d(np.arange(len(prior.labels)), retrieved.rows)
     uniform = np.sort(rng.choice(rest, num_uniform, replace=False)).astype(np.int64)
     return Mixture(
-        new_index=new_index,
-        prior_index=np.concatenate([retrieved, uniform]),
-        new_stratum=strata[new_index],
-        prior_stratum=np.concatenate([strata[new_index][query], np.full(num_uniform, DRAWN_AT_RANDOM)]),
+        new_index=queries.rows,
+        prior_index=np.concatenate([retrieved.rows, uniform]),
+        new_stratum=queries.stratum,
+        prior_stratum=np.concatenate([retrieved.stratum, np.full(num_uniform, NO_STRATUM)]),
         replay_budget=budget,
+        replay_ratio=budget / (budget + num_queries) if config.retrieval == "all" else config.replay_ratio,
     )
 
 
@@ -134,22 +161,30 @@ def fill_budget(sizes: np.ndarray, budget: int) -> np.ndarray:
     return taken
 
 
-def _check(new: np.ndarray, prior: np.ndarray, config: SamplingConfig) -> None:
-    if new.ndim != 2 or prior.ndim != 2 or new.shape[1] != prior.shape[1]:
-        raise ValueError(f"embeddings have shapes {new.shape} and {prior.shape}; they must be (N, D) and (P, D)")
-    for name, values in (("new", new), ("prior", prior)):
-        if not np.isfinite(values).all():
-            raise ValueError(f"{name} embeddings hold NaN or inf; the old tokenizer has diverged")
-    if config.num_clusters > len(new):
-        raise ValueError(f"num_clusters is {config.num_clusters}, but there are {len(new)} new clips; lower it")
+def _check(new: Pool, prior: Pool, config: SamplingConfig) -> None:
+    for name in ("embeddings", "code_counts"):
+        left, right = getattr(new, name), getattr(prior, name)
+        if left.ndim != 2 or right.ndim != 2 or left.shape[1] != right.shape[1]:
+            raise ValueError(f"{name} have shapes {left.shape} and {right.shape}; they must be (N, D) and (P, D)")
+    for name, pool in (("new", new), ("prior", prior)):
+        if not len(pool.embeddings) == len(pool.code_counts) == len(pool.labels):
+            sizes = f"{len(pool.embeddings)}, {len(pool.code_counts)} and {len(pool.labels)}"
+            raise ValueError(f"{name} embeddings, code counts and labels are of {sizes} clips; embed the corpus again")
+    if config.num_clusters > len(new.embeddings):
+        raise ValueError(
+            f"num_clusters is {config.num_clusters}, but there are {len(new.embeddings)} new clips; lower it"
+        )
 
 
 def _replay_budget(num_queries: int, num_prior: int, config: SamplingConfig) -> int:
-    """M = rho / (1 - rho) * Q."""
+    """M = rho / (1 - rho) * Q, or the whole prior corpus."""
     ratio = config.replay_ratio
-    budget = round(ratio / (1 - ratio) * num_queries)
-    if budget and not num_prior:
-        raise ValueError(f"replay_ratio is {ratio}, but there are no prior clips; give some, or set it to 0")
+    budget = num_prior if config.retrieval == "all" else round(ratio / (1 - ratio) * num_queries)
+    if not num_prior and (budget or config.retrieval == "all"):
+        raise ValueError(
+            f"replay_ratio is {ratio} and retrieval {config.retrieval!r}, but there are no prior clips; give some, "
+            "or set the ratio to 0 and the retrieval to 'knn'"
+        )
     if budget > num_prior and not config.allow_repeats:
         raise ValueError(
             f"replay_ratio {ratio} for {num_queries} new clips asks for {budget} prior clips, but there are "
@@ -158,59 +193,55 @@ def _replay_budget(num_queries: int, num_prior: int, config: SamplingConfig) -> 
     return budget
 
 
-def _unit(values: np.ndarray) -> np.ndarray:
-    norm = np.linalg.norm(values, axis=1, keepdims=True)
-    return np.ascontiguousarray(values / np.maximum(norm, 1e-12), dtype=np.float32)
+class _Drawn(NamedTuple):
+    """Rows of a pool and the stratum of each."""
+
+    rows: np.ndarray
+    stratum: np.ndarray
 
 
-def _cluster(new: np.ndarray, config: SamplingConfig) -> np.ndarray:
-    """(N, D) unit rows -> (N,) cluster of each by cosine k-means."""
-    kmeans = faiss.Kmeans(
-        new.shape[1], config.num_clusters, niter=KMEANS_ITERATIONS, spherical=True, seed=config.seed,
-        min_points_per_centroid=1,
-    )  # fmt: skip
-    kmeans.train(new)
-    return kmeans.index.search(new, 1)[1][:, 0].astype(np.int64)
-
-
-def _stratified(strata: np.ndarray, num_queries: int, num_clusters: int, rng: np.random.Generator) -> np.ndarray:
-    sizes = np.bincount(strata, minlength=num_clusters)
-    counts = fill_budget(sizes, num_queries)
-    drawn = [rng.choice(np.flatnonzero(strata == c), counts[c], replace=False) for c in range(num_clusters)]
-    return np.sort(np.concatenate(drawn)).astype(np.int64)
-
-
-def _nearest(queries: np.ndarray, prior: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The prior rows nearest to the queries, none twice, and the query that found each: two times (count,) int64.
-
-    Taken in turns: first the nearest of every query, then the second nearest, and so on, in each turn the most similar
-    first. Where the turns would take more than MAX_CANDIDATES pairs, the rest is filled with the prior rows most
-    similar to any query.
-    """
+def _retrieve(
+    new: Pool, queries: _Drawn, prior: Pool, count: int, retrieval: Retrieval, rng: np.random.Generator
+) -> _Drawn:
+    """`count` prior clips by what is known of them."""
     if count == 0:
-        return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
-    index = _flat_index(prior)
-    most = min(len(prior), max(1, MAX_CANDIDATES // len(queries)))
-    k = min(most, -(-count // len(queries)))
-    while True:
-        similarity, rows = index.search(queries, k)  # (Q, k)
-        turn = np.tile(np.arange(k), len(queries))
-        order = np.lexsort((rows.ravel(), -similarity.ravel(), turn))
-        found, first = np.unique(rows.ravel()[order], return_index=True)
-        if len(found) >= count or k == most:
-            break
-        k = min(most, 2 * k)
-    chosen = order[np.sort(first)[:count]]  # places in the (Q, k) pairs
-    retrieved, query = rows.ravel()[chosen].astype(np.int64), chosen // k
-    if len(retrieved) < count:
-        closeness, nearest = _flat_index(queries).search(prior, 1)  # (P, 1)
-        closeness[retrieved] = -np.inf
-        more = np.argsort(-closeness[:, 0], kind="stable")[: count - len(retrieved)]
-        retrieved, query = np.concatenate([retrieved, more]), np.concatenate([query, nearest[more, 0]])
-    return retrieved, query
+        return _Drawn(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
+    if retrieval == "label":
+        strata = _label_strata(prior.labels)
+        rows = _balanced(strata, count, rng)
+        return _Drawn(rows, strata[rows])
+    if retrieval == "dsir":
+        scores = importance_scores(new.code_counts[queries.rows], prior.code_counts)
+        return _Drawn(gumbel_top(scores, count, rng), np.full(count, NO_STRATUM))
+    found = nearest_in_turns(unit_rows(new.embeddings[queries.rows]), prior.embeddings, count)
+    return _Drawn(found.rows, queries.stratum[found.query])
 
 
-def _flat_index(values: np.ndarray) -> faiss.IndexFlatIP:
-    index = faiss.IndexFlatIP(values.shape[1])
-    index.add(values)
-    return index
+def _label_strata(labels: Sequence[tuple[str, ...]]) -> np.ndarray:
+    """(P,) int64: the place of each clip's label among the sorted ones; of several labels the rarest counts."""
+    frequency = Counter(label for clip in labels for label in clip)
+    chosen = [min(clip, key=lambda label: (frequency[label], label), default="") for clip in labels]
+    return np.unique(chosen, return_inverse=True)[1].astype(np.int64)
+
+
+def _balanced(strata: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """`count` rows, ascending, spread over the strata by `fill_budget`."""
+    order = np.argsort(strata, kind="stable")
+    sizes = np.bincount(strata)
+    members = np.split(order, np.cumsum(sizes)[:-1])
+    taken = fill_budget(sizes, count)
+    return np.sort(np.concatenate([rng.choice(m, t, replace=False) for m, t in zip(members, taken, strict=True)]))
+
+
+def _cluster(embeddings: np.ndarray, config: SamplingConfig) -> np.ndarray:
+    """(N, D) -> (N,) int64 cluster of each by cosine k-means."""
+    num_clips, num_clusters = len(embeddings), config.num_clusters
+    shown = min(num_clips, KMEANS_CLIPS_PER_CLUSTER * num_clusters)
+    rows = np.sort(np.random.default_rng(config.seed).choice(num_clips, shown, replace=False))
+    kmeans = faiss.Kmeans(
+        embeddings.shape[1], num_clusters, niter=KMEANS_ITERATIONS, spherical=True, seed=config.seed,
+        min_points_per_centroid=1, max_points_per_centroid=KMEANS_CLIPS_PER_CLUSTER,
+    )  # fmt: skip
+    kmeans.train(unit_rows(embeddings[rows]))
+    centroids = unit_rows(np.asarray(kmeans.centroids))
+    return np.concatenate([nearest(unit_rows(embeddings[b]), centroids, 1).rows[:, 0] for b in blocks(num_clips)])

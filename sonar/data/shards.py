@@ -119,10 +119,10 @@ def _prepare(clips: Sequence[Clip], folder: Path, concurrency: int | None) -> pa
     """
     ordered = sorted(clips, key=lambda clip: clip.clip_id)
     rows = [clip._asdict() | {"labels": list(clip.labels), "row": row} for row, clip in enumerate(ordered)]
-    rows.sort(key=_stratum)  # stable: a block of consecutive rows touches few strata
+    rows.sort(key=stratum_of)  # stable: a block of consecutive rows touches few strata
     num_bytes = 2 * seconds_to_samples(sum(clip.duration_s for clip in clips))
     num_blocks = max(1, min(len(rows), max(num_bytes // SHARD_BYTES, min(8, len(rows) // 32))))
-    with _quiet():
+    with quiet_ray_data():
         manifest = ray.data.from_arrow(pa.Table.from_pylist(rows, _ROW_SCHEMA), override_num_blocks=num_blocks)
         written = manifest.map_batches(
             partial(_write_block, folder=str(folder)),
@@ -142,7 +142,7 @@ def _write_block(block: pa.Table, folder: str) -> pa.Table:
     A block that is run again after a lost worker writes the same files again.
     """
     results: list[dict[str, Any]] = []
-    for stratum, members in groupby(block.to_pylist(), key=_stratum):
+    for stratum, members in groupby(block.to_pylist(), key=stratum_of):
         decoded = [(row, *_encode(row)) for row in members]
         good = [
             row | {"audio": {"bytes": audio, "path": row["clip_id"]}} for row, audio, reason in decoded if not reason
@@ -197,16 +197,16 @@ def _summarise(results: pa.Table, folder: Path) -> ShardSummary:
     quarantine = tuple(Quarantined(row["path"], row["reason"], row["sha256"]) for row in bad)
     feather.write_feather(pa.Table.from_pylist(good, _INDEX_SCHEMA), folder / INDEX_FILE)
     (folder / QUARANTINE_FILE).write_text(json.dumps([item._asdict() for item in quarantine], indent=1))
-    return ShardSummary(len(good), dict(sorted(Counter(map(_stratum, good)).items())), quarantine)
+    return ShardSummary(len(good), dict(sorted(Counter(map(stratum_of, good)).items())), quarantine)
 
 
-def _stratum(row: Mapping[str, Any]) -> str:
+def stratum_of(row: Mapping[str, Any]) -> str:
     """Folder name of a clip's stratum."""
     return re.sub(r"[^\w.-]", "_", f"{row['corpus']}-{row['split']}").lstrip("._")
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_ray_data() -> Iterator[None]:
     """No progress bars, no chatter of Ray Data, and no warning that there are none."""
     context, logger = ray.data.DataContext.get_current(), logging.getLogger("ray.data")
     bars, level = context.enable_progress_bars, logger.level

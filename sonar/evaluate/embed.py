@@ -1,22 +1,39 @@
-"""Clip embeddings of an encoder.
+"""Clip embeddings of an encoder, and code counts of a tokenizer.
 
-Shapes: B clips, N clips in all, F frames, M mel bins, L patches, D width.
+Shapes: B clips, N clips in all, F frames, M mel bins, L patches, D width, K codes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from torch import Tensor
 
 from sonar.data.corpora import ScanResult, load_corpus
 from sonar.data.stream import Bucket, file_batches
 from sonar.model.encoder import BeatsEncoder
 from sonar.model.inputs import model_inputs
+from sonar.model.tokenizer import Tokenizer
+
+MAX_PATCHES = np.iinfo(np.uint16).max  # 22 minutes of audio
+
+
+class ClipFeatures(NamedTuple):
+    """What the old tokenizer says of N clips.
+
+    Attributes:
+        embeddings: (N, D) float32, mean of its encoder's output over the non-padded patches.
+        code_counts: (N, K) uint16, how many of them hold each code.
+    """
+
+    embeddings: np.ndarray
+    code_counts: np.ndarray
 
 
 @torch.no_grad()
@@ -35,12 +52,52 @@ def embed_batches(encoder: BeatsEncoder, batches: Iterable[Bucket]) -> np.ndarra
     rows, positions = [], []
     for batch, position in batches:
         inputs = model_inputs(batch.waveform.to(device), batch.padding.to(device), encoder.config.fbank)
-        hidden = encoder(*inputs).last  # (B, L, D)
-        keep = (~inputs.padding).unsqueeze(-1).to(hidden.dtype)
-        rows.append(((hidden * keep).sum(1) / keep.sum(1)).cpu().numpy())  # (B, L, D) -> (B, D)
+        rows.append(_mean_of_patches(encoder(*inputs).last, inputs.padding))  # (B, D)
         positions.append(position)
-    in_order = np.argsort(np.concatenate(positions))
-    return np.concatenate(rows)[in_order]
+    return _in_order(rows, positions)
+
+
+@torch.no_grad()
+def tokenize_batches(tokenizer: Tokenizer, batches: Iterable[Bucket]) -> ClipFeatures:
+    """Embeddings by the tokenizer's encoder, as `embed_batches` gives them, and code counts of every clip.
+
+    Args:
+        tokenizer: put in eval mode.
+        batches: audio, see `batch_clips`.
+
+    Returns:
+        Features in the order of the clips asked for.
+
+    Raises:
+        ValueError: a clip has more patches than a count can hold.
+    """
+    tokenizer.eval()
+    device = next(tokenizer.parameters()).device
+    embeddings, counts, positions = [], [], []
+    for batch, position in batches:
+        inputs = model_inputs(batch.waveform.to(device), batch.padding.to(device), tokenizer.encoder.config.fbank)
+        if inputs.padding.shape[1] > MAX_PATCHES:
+            raise ValueError(f"a clip has {inputs.padding.shape[1]} patches, at most {MAX_PATCHES}; lower clip_seconds")
+        output = tokenizer(*inputs)
+        embeddings.append(_mean_of_patches(output.hidden, inputs.padding))
+        counts.append(_count_codes(output.codes, inputs.padding, tokenizer.config.num_codes))
+        positions.append(position)
+    return ClipFeatures(_in_order(embeddings, positions), _in_order(counts, positions))
+
+
+def _mean_of_patches(hidden: Tensor, padding: Tensor) -> np.ndarray:
+    keep = (~padding).unsqueeze(-1).to(hidden.dtype)
+    return ((hidden * keep).sum(1) / keep.sum(1)).cpu().numpy()  # (B, L, D) -> (B, D)
+
+
+def _count_codes(codes: Tensor, padding: Tensor, num_codes: int) -> np.ndarray:
+    counts = codes.new_zeros(len(codes), num_codes)
+    counts.scatter_add_(1, codes, (~padding).to(codes.dtype))  # (B, L) -> (B, K)
+    return counts.cpu().numpy().astype(np.uint16)
+
+
+def _in_order(rows: list[np.ndarray], positions: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate(rows)[np.argsort(np.concatenate(positions))]
 
 
 def write_embeddings(encoder: BeatsEncoder, corpus: Path, path: Path, clip_seconds: float) -> ScanResult:

@@ -13,6 +13,8 @@ from sonar.search.results import front_hypervolume, ranked_trials
 if TYPE_CHECKING:
     from sonar.train.loop import StepReport
 
+Say = Callable[[str], None]
+
 
 class ProgressLine:
     """Says the sweep's progress when a trial has ended, and at intervals while none does."""

@@ -18,8 +18,8 @@ from sonar.config import ConfigError, to_dict
 from sonar.provenance import provenance
 from sonar.search.journal import Journal, SweepState, read_journal, replay
 from sonar.search.nodes import check_storage_is_shared
-from sonar.search.prepare import Say, Sources, prepare
-from sonar.search.progress import ProgressLine
+from sonar.search.prepare import Sources, prepare
+from sonar.search.progress import ProgressLine, Say
 from sonar.search.searcher import TrialSource
 from sonar.search.space import Sweep, describe_space
 from sonar.search.tuner import plan_slots, tune_trials

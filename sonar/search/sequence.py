@@ -23,8 +23,8 @@ from sonar.evaluate.run import Task, evaluate_encoder, labelled_tasks
 from sonar.experiment import BaseConfig, TrialConfig
 from sonar.files import sha256_of, write_whole_text
 from sonar.model.encoder import BeatsEncoder
-from sonar.search.prepare import Say, load_domain, load_prior, prepare_shards, shard_corpora
-from sonar.search.progress import StepLines
+from sonar.search.prepare import load_domain, load_prior, prepare_shards, shard_corpora
+from sonar.search.progress import Say, StepLines
 from sonar.search.trial import run_trial
 from sonar.train.stages import local_worker
 

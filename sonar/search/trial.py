@@ -14,14 +14,14 @@ from ray.train import UserCallback
 
 from sonar.checkpoint import load_checkpoint, load_state, save_checkpoint, save_state
 from sonar.config import config_hash, to_dict
-from sonar.data.sampling import draw_mixture
 from sonar.data.stream import ClipStore
 from sonar.evaluate.run import Evaluation, compare, evaluate_encoder, find_tasks
 from sonar.experiment import TrialConfig
 from sonar.files import write_whole_text
 from sonar.provenance import provenance
-from sonar.search.prepare import Prepared, read_baseline, read_embeddings
-from sonar.train.adapt import Mixture, adapt
+from sonar.search.mixture import MIXTURE_FILE, read_mixture, write_mixture
+from sonar.search.prepare import Prepared, read_baseline
+from sonar.train.adapt import adapt
 from sonar.train.launch import Launched, launch_adapt
 from sonar.train.loop import StepReport
 from sonar.train.stages import Hooks, local_worker
@@ -51,8 +51,8 @@ def run_trial(
     Args:
         config: the whole of the trial.
         prepared: what all trials share.
-        folder: of this trial; holds the state to resume from, then `checkpoint/` and `result.json`. A folder with a
-            result is not run again.
+        folder: of this trial; holds `mixture.parquet`, what it trains on, and the state to resume from, then
+            `checkpoint/` and `result.json`. A folder with a result is not run again.
         report: called after every step.
         train_callbacks: of Ray Train, where several workers train; they hear what rank 0 reports.
 
@@ -104,19 +104,6 @@ def _claim(folder: Path, config: TrialConfig, prepared: Prepared) -> None:
     write_whole_text(path, key)
 
 
-def read_mixture(config: TrialConfig, prepared: Prepared) -> Mixture:
-    """Draw the mixture of new and prior clips of a trial (TRSS, docs/method.md step 1)."""
-    embeddings = read_embeddings(prepared.embeddings)
-    drawn = draw_mixture(embeddings.new, embeddings.prior, config.sampling)
-    return Mixture(
-        new=ClipStore(prepared.new_shards),
-        new_index=embeddings.new_index[drawn.new_index],
-        prior=ClipStore(prepared.prior_shards),
-        prior_index=embeddings.prior_index[drawn.prior_index],
-        pool_index=embeddings.prior_index,
-    )
-
-
 def _adapt(
     config: TrialConfig,
     prepared: Prepared,
@@ -125,9 +112,11 @@ def _adapt(
     train_callbacks: Sequence[UserCallback],
 ) -> Launched:
     """Train in this process, or with several workers under Ray Train."""
-    mixture = read_mixture(config, prepared)
+    drawn = read_mixture(config.sampling, prepared)
+    write_mixture(drawn, folder / MIXTURE_FILE)
+    adapt_config = replace(config.adapt_config(), replay_ratio=drawn.replay_ratio)
     if config.training.num_workers > 1:
-        return launch_adapt(prepared.base, mixture, config.adapt_config(), folder, train_callbacks)
+        return launch_adapt(prepared.base, drawn.mixture, adapt_config, folder, train_callbacks)
     state_path, last = folder / "state.pt", dict[str, float]()
 
     def keep_last(step: StepReport) -> None:
@@ -141,7 +130,7 @@ def _adapt(
         save_every=config.training.checkpoint_every,
     )
     base = load_checkpoint(prepared.base)
-    return Launched(adapt(base, mixture, config.adapt_config(), hooks, local_worker()), last)
+    return Launched(adapt(base, drawn.mixture, adapt_config, hooks, local_worker()), last)
 
 
 def _probe_metrics(evaluation: Evaluation) -> dict[str, float]:

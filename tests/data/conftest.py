@@ -1,7 +1,5 @@
 import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -58,18 +56,6 @@ def packs() -> list[Path]:
     if not found:
         pytest.skip(f"no audio packs in {root}")
     return found
-
-
-@pytest.fixture(scope="module")
-def local_ray() -> Iterator[None]:
-    """Two CPUs of Ray; its sockets need a short path."""
-    import ray
-
-    folder = tempfile.mkdtemp(prefix="ray")
-    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR", _temp_dir=folder)
-    yield
-    ray.shutdown()
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture

@@ -7,12 +7,14 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 import torch
-from tiny import RATE, MemoryStore, make_base, make_store
+from tiny import NUM_CODES, RATE, MemoryStore, make_base, make_store
 
 from sonar.data.stream import batch_clips
-from sonar.evaluate.embed import embed_batches, write_embeddings
+from sonar.evaluate import embed as embed_module
+from sonar.evaluate.embed import embed_batches, tokenize_batches, write_embeddings
 from sonar.model.encoder import BeatsEncoder
 from sonar.model.fbank import log_mel
+from sonar.model.tokenizer import Tokenizer
 
 SECONDS = (0.5, 0.31, 1.0, 1.4, 0.77)
 
@@ -87,3 +89,34 @@ def test_a_folder_becomes_one_row_per_good_clip_and_names_the_bad_one(encoder: B
 def test_a_folder_that_is_not_there_is_named(encoder: BeatsEncoder, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no corpus at .*missing"):
         write_embeddings(encoder, tmp_path / "missing", tmp_path / "out.parquet", 1.0)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    found = make_base().tokenizer
+    assert found is not None
+    return found
+
+
+def test_a_tokenizers_embeddings_are_those_of_its_encoder(tokenizer: Tokenizer, store: MemoryStore) -> None:
+    rows = [7, 1, 30]
+    features = tokenize_batches(tokenizer, batch_clips(store, np.array(rows), 1.0))
+    assert np.array_equal(features.embeddings, embed(tokenizer.encoder, store, rows))
+
+
+def test_code_counts_are_those_of_the_clips_own_patches(tokenizer: Tokenizer, store: MemoryStore) -> None:
+    rows = [0, 2, 1]  # 0.5 s and 1 s fill their bucket, 0.31 s does not
+    counts = tokenize_batches(tokenizer, batch_clips(store, np.array(rows), 1.0)).code_counts
+    assert counts.dtype == np.uint16
+    for row, count in zip(rows[:2], counts[:2], strict=True):
+        mel = log_mel(torch.from_numpy(store.waveforms[row])[None], tokenizer.encoder.config.fbank)
+        assert np.array_equal(count, np.bincount(tokenizer.codes(mel)[0].numpy(), minlength=NUM_CODES))
+    assert counts.sum(1).tolist() == [24, 48, 15]  # 15 of 24: a patch counts unless all of it is padded
+
+
+def test_a_clip_of_more_patches_than_a_count_can_hold_is_refused(
+    tokenizer: Tokenizer, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embed_module, "MAX_PATCHES", 23)
+    with pytest.raises(ValueError, match="a clip has 24 patches, at most 23; lower clip_seconds"):
+        tokenize_batches(tokenizer, batch_clips(store, np.array([0]), 1.0))

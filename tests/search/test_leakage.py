@@ -1,0 +1,37 @@
+"""What shares a file or a recording with an evaluation clip does not train."""
+
+from typing import Any
+
+from tiny import make_store
+
+from sonar.data.manifest import Clip
+from sonar.search.leakage import separate
+
+PLAIN = make_store("birds", 1).clips[0]
+
+
+def clip(name: str, **values: Any) -> Clip:
+    return PLAIN._replace(clip_id=name, group=name, sha256=name, **values)
+
+
+def test_a_training_clip_whose_file_is_evaluated_in_any_corpus_is_left_out_and_counted() -> None:
+    for split in ("dev", "test"):
+        held_out = clip("a", split=split)
+        kept = [[clip("b")._replace(sha256="a"), clip("c")], [clip("d")._replace(sha256="a"), held_out]]
+        said: list[str] = []
+        assert separate(kept, said.append) == [[clip("c")], [held_out]]
+        assert said == ["2 training clips left out: their file is in an evaluation split"]
+
+
+def test_a_training_clip_whose_recording_is_evaluated_in_any_corpus_is_left_out_and_counted() -> None:
+    held_out = clip("a", split="test")
+    said: list[str] = []
+    assert separate([[held_out], [clip("b")._replace(group="a"), clip("c")]], said.append) == [[held_out], [clip("c")]]
+    assert said == ["1 training clips left out: their recording group is in an evaluation split"]
+
+
+def test_clips_apart_are_all_kept_in_silence() -> None:
+    sides = [[clip("a"), clip("b", split="dev")], [clip("c"), clip("d", split="dev")._replace(group="b")]]
+    said: list[str] = []
+    assert separate(sides, said.append) == sides
+    assert said == []
