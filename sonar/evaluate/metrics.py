@@ -149,7 +149,7 @@ def worst_forgetting(before: Scores, after: Scores) -> float:
 
 def stability(before: Scores, after: Scores) -> float:
     """Mean retention over the prior tasks, in percent."""
-    return 100.0 - mean_forgetting(before, after)
+    return fmean(retention(before[task], after[task]) for task in forgetting_rates(before, after))
 
 
 def plasticity(before: Scores, after: Scores) -> float:

@@ -17,7 +17,7 @@ import torch
 from sonar.checkpoint import load_checkpoint
 from sonar.config import config_hash, to_dict
 from sonar.data.stream import ClipStore
-from sonar.evaluate.metrics import ContinualMetrics, ScoreMatrix, continual_metrics
+from sonar.evaluate.metrics import ContinualMetrics, ScoreMatrix, continual_metrics, forgetting_rates
 from sonar.evaluate.probe import ProbeConfig
 from sonar.evaluate.run import Task, evaluate_encoder, labelled_tasks
 from sonar.experiment import BaseConfig, TrialConfig
@@ -28,6 +28,7 @@ from sonar.search.progress import Say, StepLines
 from sonar.search.trial import run_trial
 from sonar.train.stages import local_worker
 
+BASE_STAGE = "base"  # stage 0 of the matrix
 MATRIX_FILE, RESULT_FILE = "matrix.csv", "sequence.json"
 
 
@@ -59,6 +60,8 @@ class SequencePlan:
             raise ValueError(f"a sequence has two domains or more, not {len(names)}; for one there is `sonar adapt`")
         if len(set(names)) < len(names):
             raise ValueError(f"the domains {', '.join(names)} must have different names")
+        if BASE_STAGE in names:
+            raise ValueError(f"no domain can be called {BASE_STAGE}, as stage 0 is; give another name")
         for name in names:
             if not re.fullmatch(r"[\w-]+", name):
                 raise ValueError(f"domain name {name!r}: give letters, digits, _ and - only, as it names a folder")
@@ -117,6 +120,7 @@ def run_sequence(config: TrialConfig, plan: SequencePlan, folder: Path, storage:
         if not scores:
             random_init = scorer.random(Path(prepared.base), config.training.seed)
             scores.append(scorer.checkpoint(Path(prepared.base)))
+            forgetting_rates(scores[0], scores[0])  # refuses a base that scores 0 on a task before anything is trained
         say(f"stage {stage + 1} of {len(plan.domains)}: {domain.name}")
         # The trial's own configuration keeps the first base: what it adapts is `prepared.base`, named by content.
         result = run_trial(config, prepared, folder / f"{stage + 1}-{domain.name}", StepLines(say))
@@ -124,7 +128,7 @@ def run_sequence(config: TrialConfig, plan: SequencePlan, folder: Path, storage:
         checkpoints[domain.name] = result.checkpoint
         base = BaseConfig(checkpoint=result.checkpoint)
     matrix = ScoreMatrix(
-        stages=("base", *checkpoints),
+        stages=(BASE_STAGE, *checkpoints),
         tasks=tuple(task.name for task in tasks),
         learned_at=learned_at,
         scores=tuple(tuple(row[task.name] for task in tasks) for row in scores),

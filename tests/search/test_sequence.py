@@ -5,7 +5,6 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -182,12 +181,6 @@ def test_another_configuration_in_the_same_folder_is_refused(run: Run) -> None:
         run.run(override(CONFIG, {"optim.lr": 3e-5}))
 
 
-def test_another_rehearsal_in_the_same_folder_is_refused(run: Run) -> None:
-    plan = replace(run.plan, replay_domains=False)
-    with pytest.raises(ValueError, match="2-music holds a run of another configuration, audio or base"):
-        run_sequence(CONFIG, plan, run.folder, run.storage, lambda line: None)
-
-
 def test_earlier_domains_are_rehearsed_and_no_stage_trains_on_what_another_holds_out(run: Run) -> None:
     audio = sequence._prepare_audio(run.plan, run.storage / "cache", lambda line: None)
     corpora = [{clip.corpus for clip in ClipStore(shards).clips} for shards in audio.replay]
@@ -195,8 +188,6 @@ def test_earlier_domains_are_rehearsed_and_no_stage_trains_on_what_another_holds
     scanned = load_domain("music", run.plan.domains[1].data, run.storage / "cache", lambda line: None)
     assert "music/leak.flac" in {clip.clip_id for clip in scanned}
     assert "music/leak.flac" not in {clip.clip_id for clip in ClipStore(audio.domains[1]).clips}
-    plain = replace(run.plan, replay_domains=False)
-    assert sequence._prepare_audio(plain, run.storage / "cache", lambda line: None).replay == [audio.replay[0]] * 2
 
 
 def test_corpora_of_one_name_are_refused(run: Run) -> None:
