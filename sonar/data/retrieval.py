@@ -94,8 +94,8 @@ def nearest_in_turns(queries: np.ndarray, prior: np.ndarray, count: int) -> Retr
     """The `count` prior rows nearest to the queries.
 
     Taken in turns: first the nearest of every query, then the second nearest, and so on, in each turn the most similar
-    first, of equal ones the lower row. Where the turns would take more than MAX_CANDIDATES pairs, the rest is filled
-    with the prior rows most similar to any query.
+    first, of equal ones the lower row; so more rows begin with what fewer are. Where the turns would take more than
+    MAX_CANDIDATES pairs, the rest is filled with the prior rows most similar to any query.
 
     Args:
         queries: (Q, D) unit rows.

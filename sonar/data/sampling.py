@@ -5,20 +5,18 @@ Shapes: N new clips, P prior clips, D width, K codes, C clusters, Q queries, M r
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
-import faiss
 import numpy as np
 
 from sonar.data.importance import gumbel_top, importance_scores
-from sonar.data.retrieval import blocks, nearest, nearest_in_turns, unit_rows
+from sonar.data.retrieval import Retrieved, nearest_in_turns, unit_rows
+from sonar.data.strata import cosine_clusters, draw_balanced, label_strata
 
 Retrieval = Literal["knn", "dsir", "random", "label", "all"]
-KMEANS_ITERATIONS = 20
-KMEANS_CLIPS_PER_CLUSTER = 256  # k-means sees at most so many clips per cluster (faiss' own limit)
+Rank = Callable[[np.ndarray, np.ndarray, int], Retrieved]  # what `nearest_in_turns` is
 NO_STRATUM = -1  # of replay that no stratum asked for
 
 
@@ -103,13 +101,14 @@ class Mixture(NamedTuple):
         return len(self.prior_index) == self.replay_budget
 
 
-def draw_mixture(new: Pool, prior: Pool, config: SamplingConfig) -> Mixture:
+def draw_mixture(new: Pool, prior: Pool, config: SamplingConfig, rank: Rank = nearest_in_turns) -> Mixture:
     """Draw new clips by stratum, and prior clips as `config.retrieval` says.
 
     Args:
         new: the training clips of the new domain.
         prior: those of the prior corpora.
         config: shares and counts.
+        rank: `nearest_in_turns`, or what remembers its results.
 
     Raises:
         ValueError: more clusters than new clips, embeddings that are not finite or do not fit together, or a replay
@@ -119,14 +118,17 @@ def draw_mixture(new: Pool, prior: Pool, config: SamplingConfig) -> Mixture:
     """
     _check(new, prior, config)
     rng = np.random.default_rng(config.seed)
-    clusters = _cluster(new.embeddings, config)
+    clusters = cosine_clusters(new.embeddings, config.num_clusters, config.seed)
     num_queries = min(config.num_queries, len(clusters))
-    new_index = _balanced(clusters, num_queries, rng)
+    new_index = draw_balanced(clusters, num_queries, rng)
     queries = _Drawn(new_index, clusters[new_index])
     budget = _replay_budget(num_queries, len(prior.labels), config)
     num_replay = min(budget, len(prior.labels))
     num_uniform = num_replay if config.retrieval in ("random", "all") else round(config.uniform_fraction * num_replay)
-    retrieved = _retrieve(new, queries, prior, num_replay - num_uniform, config.retrieval, rng)
+    if config.retrieval == "knn":
+        retrieved = _nearest(new, queries, prior, num_replay - num_uniform, rank)
+    else:
+        retrieved = _retrieve(new, queries, prior, num_replay - num_uniform, config.retrieval, rng)
     rest = np.setdiff1d(np.arange(len(prior.labels)), retrieved.rows)
     uniform = np.sort(rng.choice(rest, num_uniform, replace=False)).astype(np.int64)
     return Mixture(
@@ -137,28 +139,6 @@ def draw_mixture(new: Pool, prior: Pool, config: SamplingConfig) -> Mixture:
         replay_budget=budget,
         replay_ratio=budget / (budget + num_queries) if config.retrieval == "all" else config.replay_ratio,
     )
-
-
-def fill_budget(sizes: np.ndarray, budget: int) -> np.ndarray:
-    """Spread a budget over strata: each gets an equal level, none more than it has, the rest is poured on.
-
-    Args:
-        sizes: (C,) int64, clips per stratum.
-        budget: at most their sum.
-
-    Returns:
-        (C,) int64 that sums to the budget; strata below the final level are taken whole.
-    """
-    taken = np.zeros_like(sizes)
-    left = budget
-    while left > 0:
-        open_strata = np.flatnonzero(taken < sizes)
-        share = max(1, left // len(open_strata))
-        for stratum in open_strata:
-            step = min(share, sizes[stratum] - taken[stratum], left)
-            taken[stratum] += step
-            left -= step
-    return taken
 
 
 def _check(new: Pool, prior: Pool, config: SamplingConfig) -> None:
@@ -200,48 +180,26 @@ class _Drawn(NamedTuple):
     stratum: np.ndarray
 
 
-def _retrieve(
-    new: Pool, queries: _Drawn, prior: Pool, count: int, retrieval: Retrieval, rng: np.random.Generator
-) -> _Drawn:
-    """`count` prior clips by what is known of them."""
+_NOTHING = _Drawn(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
+
+
+def _nearest(new: Pool, queries: _Drawn, prior: Pool, count: int, rank: Rank) -> _Drawn:
+    """The `count` prior clips nearest to the queries."""
     if count == 0:
-        return _Drawn(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
-    if retrieval == "label":
-        strata = _label_strata(prior.labels)
-        rows = _balanced(strata, count, rng)
-        return _Drawn(rows, strata[rows])
-    if retrieval == "dsir":
-        scores = importance_scores(new.code_counts[queries.rows], prior.code_counts)
-        return _Drawn(gumbel_top(scores, count, rng), np.full(count, NO_STRATUM))
-    found = nearest_in_turns(unit_rows(new.embeddings[queries.rows]), prior.embeddings, count)
+        return _NOTHING
+    found = rank(unit_rows(new.embeddings[queries.rows]), prior.embeddings, count)
     return _Drawn(found.rows, queries.stratum[found.query])
 
 
-def _label_strata(labels: Sequence[tuple[str, ...]]) -> np.ndarray:
-    """(P,) int64: the place of each clip's label among the sorted ones; of several labels the rarest counts."""
-    frequency = Counter(label for clip in labels for label in clip)
-    chosen = [min(clip, key=lambda label: (frequency[label], label), default="") for clip in labels]
-    return np.unique(chosen, return_inverse=True)[1].astype(np.int64)
-
-
-def _balanced(strata: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """`count` rows, ascending, spread over the strata by `fill_budget`."""
-    order = np.argsort(strata, kind="stable")
-    sizes = np.bincount(strata)
-    members = np.split(order, np.cumsum(sizes)[:-1])
-    taken = fill_budget(sizes, count)
-    return np.sort(np.concatenate([rng.choice(m, t, replace=False) for m, t in zip(members, taken, strict=True)]))
-
-
-def _cluster(embeddings: np.ndarray, config: SamplingConfig) -> np.ndarray:
-    """(N, D) -> (N,) int64 cluster of each by cosine k-means."""
-    num_clips, num_clusters = len(embeddings), config.num_clusters
-    shown = min(num_clips, KMEANS_CLIPS_PER_CLUSTER * num_clusters)
-    rows = np.sort(np.random.default_rng(config.seed).choice(num_clips, shown, replace=False))
-    kmeans = faiss.Kmeans(
-        embeddings.shape[1], num_clusters, niter=KMEANS_ITERATIONS, spherical=True, seed=config.seed,
-        min_points_per_centroid=1, max_points_per_centroid=KMEANS_CLIPS_PER_CLUSTER,
-    )  # fmt: skip
-    kmeans.train(unit_rows(embeddings[rows]))
-    centroids = unit_rows(np.asarray(kmeans.centroids))
-    return np.concatenate([nearest(unit_rows(embeddings[b]), centroids, 1).rows[:, 0] for b in blocks(num_clips)])
+def _retrieve(
+    new: Pool, queries: _Drawn, prior: Pool, count: int, retrieval: Retrieval, rng: np.random.Generator
+) -> _Drawn:
+    """`count` prior clips by their labels or codes; for the ways that draw at random alone, none."""
+    if count == 0:
+        return _NOTHING
+    if retrieval == "label":
+        strata = label_strata(prior.labels)
+        rows = draw_balanced(strata, count, rng)
+        return _Drawn(rows, strata[rows])
+    scores = importance_scores(new.code_counts[queries.rows], prior.code_counts)
+    return _Drawn(gumbel_top(scores, count, rng), np.full(count, NO_STRATUM))

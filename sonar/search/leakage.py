@@ -47,7 +47,8 @@ def without_near_duplicates(shards: Sequence[Path], cache: Path, say: Say) -> li
 
     Args:
         shards: folders named by their manifests.
-        cache: gets the list of what is left out, `near-duplicates-HASH.json`; where it is there, nothing is computed.
+        cache: gets what is left out, `near-duplicates-HASH.json`, a list for each folder; where it is there, nothing
+            is computed.
         say: hears how many clips are left out.
 
     Returns:
@@ -57,9 +58,9 @@ def without_near_duplicates(shards: Sequence[Path], cache: Path, say: Say) -> li
     path = cache / f"near-duplicates-{key}.json"
     if not path.exists():
         found = [[pair._asdict() for pair in pairs] for pairs in find_near_duplicates(shards)]
-        write_whole_text(path, json.dumps(dict(zip([f.name for f in shards], found, strict=True)), indent=1))
+        write_whole_text(path, json.dumps(found, indent=1))
     kept = []
-    for folder, pairs in zip(shards, json.loads(path.read_text()).values(), strict=True):
+    for folder, pairs in zip(shards, json.loads(path.read_text()), strict=True):
         left_out = {pair["clip_id"] for pair in pairs}
         if left_out:
             say(f"{len(left_out)} training clips left out: they sound as an evaluation clip does, see {path}")
@@ -75,6 +76,8 @@ def find_near_duplicates(shards: Sequence[Path]) -> list[list[NearDuplicate]]:
     stores = [ClipStore(folder) for folder in shards]
     held_out = [(store, np.flatnonzero([c.split != "train" for c in store.clips])) for store in stores]
     evaluation_ids = [store.clips[row].clip_id for store, rows in held_out for row in rows]
+    if not evaluation_ids:
+        return [[] for _ in stores]
     asked = [ray.remote(_fingerprints).remote(str(s.folder), part) for s, rows in held_out for part in _parts(rows)]
     index = ray.put(FingerprintIndex([one for part in ray.get(asked) for one in part]))
     pending = [

@@ -15,6 +15,7 @@ from sonar.data.stream import ClipStore
 from sonar.files import write_whole_file
 from sonar.search.embeddings import read_embeddings
 from sonar.search.prepare import Prepared
+from sonar.search.ranking import kept_ranking
 from sonar.train.adapt import Mixture
 
 MIXTURE_FILE = "mixture.parquet"
@@ -38,7 +39,7 @@ def read_mixture(config: SamplingConfig, prepared: Prepared) -> DrawnMixture:
     """
     stores = ClipStore(prepared.new_shards), ClipStore(prepared.prior_shards)
     new, prior = read_embeddings(Path(prepared.embeddings), stores)
-    draw = draw_mixture(new.pool, prior.pool, config)
+    draw = draw_mixture(new.pool, prior.pool, config, kept_ranking(Path(prepared.embeddings)))
     mixture = Mixture(
         new=stores[0],
         new_index=new.rows[draw.new_index],

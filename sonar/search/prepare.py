@@ -27,6 +27,7 @@ from sonar.search.base import find_base
 from sonar.search.embeddings import write_embeddings
 from sonar.search.leakage import separate, without_near_duplicates
 from sonar.search.progress import Say
+from sonar.search.ranking import keep_ranking
 from sonar.train.stages import local_worker
 
 SYNTH_CLIPS_PER_CLASS = 30  # of the embedded corpora: seconds to make, and enough for a probe
@@ -92,6 +93,7 @@ def prepare_shards(config: TrialConfig, new_shards: Path, prior_shards: Path, st
     if not embeddings.exists():
         say("embedding the training clips by the old tokenizer")
         write_embeddings(embeddings, base, (new_shards, prior_shards), config.training.clip_seconds)
+    keep_ranking(embeddings, (ClipStore(new_shards), ClipStore(prior_shards)), config.sampling)
     paths = (new_shards, prior_shards, base, baseline, embeddings)
     return Prepared(*(str(path.resolve()) for path in paths))
 

@@ -2,14 +2,12 @@ from collections import Counter
 from dataclasses import replace
 from typing import get_args
 
-import faiss
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sonar.data import sampling
-from sonar.data.sampling import NO_STRATUM, Mixture, Pool, Retrieval, SamplingConfig, draw_mixture, fill_budget
+from sonar.data.sampling import NO_STRATUM, Mixture, Pool, Retrieval, SamplingConfig, draw_mixture
 
 CONFIG = SamplingConfig(num_clusters=3, num_queries=20)
 
@@ -28,16 +26,6 @@ def pool(count: int, seed: int, num_codes: int = 5, num_labels: int = 3) -> Pool
 def plain(values: np.ndarray) -> Pool:
     """A pool of which only the embeddings matter."""
     return Pool(values, np.ones((len(values), 2), dtype=np.uint16), [()] * len(values))
-
-
-@given(sizes=st.lists(st.integers(0, 30), min_size=1, max_size=12), share=st.floats(0, 1))
-def test_the_budget_is_poured_evenly(sizes: list[int], share: float) -> None:
-    budget = round(share * sum(sizes))
-    taken = fill_budget(np.asarray(sizes), budget)
-    assert taken.sum() == budget
-    assert (taken <= sizes).all()
-    level = taken.max()
-    assert all(count == size or count >= level - 1 for count, size in zip(taken, sizes, strict=True))
 
 
 def check(drawn: Mixture, num_new: int, num_prior: int, config: SamplingConfig) -> None:
@@ -145,15 +133,6 @@ def test_the_seed_decides(retrieval: Retrieval) -> None:
     other_seed = draw_mixture(new, prior, replace(config, seed=1))
     assert not np.array_equal(first.new_index, other_seed.new_index)
     assert np.array_equal(first.prior_index, other_seed.prior_index) == (retrieval == "all")
-
-
-def test_k_means_sees_a_bounded_number_of_clips(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[int] = []
-    train = faiss.Kmeans.train
-    monkeypatch.setattr(faiss.Kmeans, "train", lambda self, x, **_: (seen.append(len(x)), train(self, x))[1])
-    monkeypatch.setattr(sampling, "KMEANS_CLIPS_PER_CLUSTER", 10)
-    draw_mixture(plain(embeddings(200, 0)), plain(embeddings(40, 1)), CONFIG)
-    assert seen == [30]
 
 
 def test_scale_does_not_matter() -> None:

@@ -1,11 +1,13 @@
 """What shares a file or a recording with an evaluation clip does not train."""
 
+from pathlib import Path
 from typing import Any
 
+from stores import write_store
 from tiny import make_store
 
 from sonar.data.manifest import Clip
-from sonar.search.leakage import separate
+from sonar.search.leakage import separate, without_near_duplicates
 
 PLAIN = make_store("birds", 1).clips[0]
 
@@ -34,4 +36,12 @@ def test_clips_apart_are_all_kept_in_silence() -> None:
     sides = [[clip("a"), clip("b", split="dev")], [clip("c"), clip("d", split="dev")._replace(group="b")]]
     said: list[str] = []
     assert separate(sides, said.append) == sides
+    assert said == []
+
+
+def test_without_evaluation_clips_there_is_nothing_to_compare(tmp_path: Path) -> None:
+    """And no Ray is needed."""
+    folder = write_store(tmp_path / "shards-a", make_store("birds", 2))
+    said: list[str] = []
+    assert without_near_duplicates([folder, folder], tmp_path, said.append) == [folder, folder]
     assert said == []

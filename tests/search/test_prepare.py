@@ -3,7 +3,7 @@
 import csv
 import json
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -20,9 +20,11 @@ from sonar.data.stream import ClipStore, batch_clips
 from sonar.data.synth import write_synth_corpus
 from sonar.evaluate.embed import tokenize_batches
 from sonar.experiment import TrialConfig
+from sonar.search import trial
 from sonar.search.embeddings import read_embeddings
 from sonar.search.mixture import read_mixture, write_mixture
 from sonar.search.prepare import Prepared, Sources, prepare
+from sonar.search.trial import run_trial
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -78,7 +80,8 @@ def prepared(storage: Storage) -> Prepared:
 def test_a_re_encoded_evaluation_clip_is_in_no_store_and_on_the_list(storage: Storage, prepared: Prepared) -> None:
     assert "prior/leak.ogg" not in {clip.clip_id for clip in ClipStore(prepared.prior_shards).clips}
     (path,) = (storage.folder / "cache").glob("near-duplicates-*.json")
-    (pair,) = [pair for pairs in json.loads(path.read_text()).values() for pair in pairs]
+    of_new, (pair,) = json.loads(path.read_text())
+    assert of_new == []
     assert pair["clip_id"] == "prior/leak.ogg"
     assert pair["evaluation_clip_id"].startswith("bio/")
     assert pair["offset_s"] == pytest.approx(700 / RATE, abs=0.01)
@@ -114,10 +117,31 @@ def test_the_written_mixture_is_the_draw(prepared: Prepared, tmp_path: Path) -> 
     assert [Clip(**row | {"labels": tuple(row["labels"])}) for row in rows] == clips
 
 
-def test_joint_re_training_takes_the_natural_ratio(prepared: Prepared) -> None:
-    drawn = read_mixture(config(**{"sampling.retrieval": "all"}).sampling, prepared)
+class Stopped(Exception):
+    """In place of training."""
+
+
+def test_a_trial_trains_on_the_clips_that_it_writes_down(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the whole prior corpus, whose natural share is then that of every batch."""
+    given: list[Any] = []
+
+    def adapt(*arguments: object) -> None:
+        given.extend(arguments)
+        raise Stopped
+
+    monkeypatch.setattr(trial, "adapt", adapt)
+    with pytest.raises(Stopped):
+        run_trial(config(**{"sampling.retrieval": "all"}), prepared, tmp_path / "run", lambda step: None)
+    _, mixture, adapt_config, *_ = given
+    rows = pq.read_table(tmp_path / "run" / "mixture.parquet").to_pylist()
+    sides = (("new", mixture.new, mixture.new_index), ("replay", mixture.prior, mixture.prior_index))
+    for source, store, index in sides:
+        assert [row["clip_id"] for row in rows if row["source"] == source] == [store.clips[i].clip_id for i in index]
     num_new, num_prior = (len(ClipStore(path).index(split="train")) for path in prepared[:2])
-    assert drawn.replay_ratio == num_prior / (num_prior + num_new)
+    assert len(mixture.prior_index) == num_prior
+    assert adapt_config.replay_ratio == num_prior / (num_prior + num_new)
 
 
 def test_embeddings_are_those_of_the_base_and_mapped_into_memory(prepared: Prepared) -> None:
