@@ -74,7 +74,7 @@ nearly pins the tokenizer, so the base configuration starts at 1e4."""
 
 Changes = Mapping[str, Any]
 
-_NO_REPLAY: Changes = {"sampling.replay_ratio": 0.0}
+_NO_REPLAY: Changes = {"sampling.replay_ratio": 0.0, "sampling.retrieval": "knn"}  # "all" has a ratio of its own
 _RANDOM_REPLAY: Changes = {"sampling.retrieval": "random"}
 _NO_OCC: Changes = {"distill.contrastive_weight": 0.0, "codebook.revival": "none"}
 _NO_TOKENIZER_DISTILLATION: Changes = {"distill.tokenizer_weight": 0.0}
@@ -93,7 +93,7 @@ _COLD_HEADS: Changes = {"training.reset_heads": True, "training.head_steps": 0, 
 _OF_THE_CORPUS = ("sampling.num_clusters", "sampling.num_queries", "sampling.seed")  # not of the method
 _PAPER: Changes = {
     f"{section}.{name}": value
-    for section in ("sampling", "distill", "codebook", "optim")
+    for section in ("sampling", "distill", "codebook")
     for name, value in to_dict(TrialConfig())[section].items()
     if f"{section}.{name}" not in _OF_THE_CORPUS
 }
@@ -105,6 +105,7 @@ PRESETS: Mapping[str, Changes] = {
         "sampling.uniform_fraction": 0.2,
         "codebook.prior_usage_floor": 0.5,
         "codebook.max_revive_fraction": 0.05,
+        "codebook.freeze_fraction": 0.2,
     },
     "base": _NO_TRAINING,
     "dcpt": _DCPT,
@@ -120,6 +121,7 @@ PRESETS: Mapping[str, Changes] = {
     "l2sp": {**_DCPT, "distill.l2sp_weight": 0.1},
     "cassle": {**_DCPT, **_ON_ALL_CLIPS, "distill.model_weight": 1.0, "distill.through_predictor": True},
     "dcpt-interpolated": {**_DCPT, "training.interpolation": 0.5},
+    "joint": {"sampling.retrieval": "all", **_NO_DISTILLATION, **_NO_OCC, **_NO_OTHER_PULL},
 }
 """Configuration changes by name, on top of whatever is configured: SONAR, its ablations and the baselines.
 What each one means, and where its numbers come from, is in docs/method.md."""

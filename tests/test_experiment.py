@@ -101,6 +101,7 @@ EXTRA = {"l2sp", "interpolation"}  # of CONFIGURED, not of SONAR
         ("l2sp", {"l2sp"}),
         ("cassle", {"model distillation", "predictor"}),
         ("dcpt-interpolated", {"interpolation"}),
+        ("joint", {"replay"}),
     ],
 )
 def test_a_preset_leaves_on_the_parts_that_its_name_says(name: str, parts: set[str]) -> None:
@@ -120,19 +121,24 @@ def test_replay_of_a_preset_has_the_ratio_that_is_configured() -> None:
 
 def test_the_papers_preset_is_the_default_method_at_the_configured_length() -> None:
     found, default = apply_preset(override(TrialConfig(), CONFIGURED), "sonar-paper"), TrialConfig()
-    assert (found.distill, found.codebook, found.optim) == (default.distill, default.codebook, default.optim)
+    assert (found.distill, found.codebook) == (default.distill, default.codebook)
     assert found.sampling == replace(default.sampling, num_clusters=7)
     assert found.training == replace(default.training, epochs=2.0)
+    assert found.optim == replace(default.optim, lr=3e-5)
 
 
 def test_the_robust_preset_rehearses_the_rest_and_spares_codes_of_the_prior() -> None:
     config = apply_preset(TrialConfig(), "sonar-robust")
+    assert config.sampling.uniform_fraction == 0.2
     codebook = config.codebook
-    assert (config.sampling.uniform_fraction, codebook.prior_usage_floor, codebook.max_revive_fraction) == (
-        0.2,
-        0.5,
-        0.05,
-    )
+    limits = (codebook.prior_usage_floor, codebook.max_revive_fraction, codebook.freeze_fraction)
+    assert limits == (0.5, 0.05, 0.2)
+
+
+def test_joint_training_takes_the_whole_prior_corpus_and_dcpt_none_of_it() -> None:
+    joint = apply_preset(TrialConfig(), "joint")
+    assert joint.sampling.retrieval == "all"
+    assert apply_preset(joint, "dcpt").sampling.retrieval == "knn"
 
 
 def test_numbers_that_the_baselines_papers_give_or_that_are_inferred() -> None:
