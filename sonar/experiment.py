@@ -46,7 +46,8 @@ class TrialConfig:
     def __post_init__(self) -> None:
         """Refuse a term that no clip would ever reach."""
         distill = self.distill
-        if distill.model_on == "prior" and distill.model_weight > 0 and self.sampling.replay_ratio == 0:
+        has_replay = self.sampling.replay_ratio > 0 or self.sampling.retrieval == "all"
+        if distill.model_on == "prior" and distill.model_weight > 0 and not has_replay:
             raise ValueError(
                 "distill.model_on is 'prior', but sampling.replay_ratio is 0, so there is no prior clip to distil on; "
                 "set model_on to all, model_weight to 0, or a ratio above 0"
