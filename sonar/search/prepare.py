@@ -70,7 +70,7 @@ def prepare(config: TrialConfig, sources: Sources, storage: Path, say: Say) -> P
         FileNotFoundError: a corpus or checkpoint is not there.
         ValueError: a corpus is empty, a class lacks a clip in a split, or a file is not what it should be.
     """
-    cache = storage / "cache"
+    cache = (storage / "cache").resolve()  # workers of other nodes have other working folders
     new_shards, prior_shards = _shards(_load_sources(sources, cache, say), cache, say)
     base = find_base(config.base, prior_shards, cache, say)
     key = config_hash(
@@ -88,12 +88,12 @@ def prepare(config: TrialConfig, sources: Sources, storage: Path, say: Say) -> P
         write_embeddings(embeddings, base, (new_shards, prior_shards), config.training.clip_seconds)
     keep_ranking(embeddings, (ClipStore(new_shards), ClipStore(prior_shards)), config.sampling)
     paths = (new_shards, prior_shards, base, baseline, embeddings)
-    return Prepared(*(str(path.resolve()) for path in paths))
+    return Prepared(*map(str, paths))
 
 
 def prepare_base(config: BaseConfig, prior_paths: tuple[str, ...], storage: Path, say: Say) -> Path:
     """Only the base of `prepare`: pre-trained on the prior corpora, or imported; returns its folder."""
-    cache = storage / "cache"
+    cache = (storage / "cache").resolve()
     (prior_shards,) = _shards([_load_prior(prior_paths, cache, say)], cache, say)
     return find_base(config, prior_shards, cache, say)
 
