@@ -65,14 +65,14 @@ def embed_store(base: Path, store: Path, rows: np.ndarray, clip_seconds: float, 
 
 def _features(base: Path, store: Path, rows: np.ndarray, clip_seconds: float) -> ray.data.Dataset:
     """Columns position, embeddings and code_counts, in the order in which the actors are done."""
-    cluster, has_gpu = ray.cluster_resources(), ray.cluster_resources().get("GPU", 0) >= 1
+    cluster = ray.cluster_resources()
     table = pa.table({"position": np.arange(len(rows)), "row": rows})
     return ray.data.from_arrow(table, override_num_blocks=-(-len(rows) // BLOCK_CLIPS)).map_batches(
         _Embedder,
         fn_constructor_args=(str(base), str(store), clip_seconds),
         batch_size=None,
         compute=ray.data.ActorPoolStrategy(size=num_actors(len(rows), cluster)),
-        num_gpus=1 if has_gpu else None,
+        num_gpus=1 if cluster.get("GPU", 0) >= 1 else None,
     )
 
 

@@ -70,14 +70,19 @@ def prepare(config: TrialConfig, sources: Sources, storage: Path, say: Say) -> P
         FileNotFoundError: a corpus or checkpoint is not there.
         ValueError: a corpus is empty, a class lacks a clip in a split, or a file is not what it should be.
     """
-    cache = storage / "cache"
+    cache = cache_of(storage)
     new_shards, prior_shards = shard_corpora(_load_sources(sources, cache, say), cache, say)
     return prepare_shards(config, new_shards, prior_shards, storage, say)
 
 
+def cache_of(storage: Path) -> Path:
+    """Folder of shared work, absolute, as workers of other nodes have other working folders."""
+    return (storage / "cache").resolve()
+
+
 def prepare_shards(config: TrialConfig, new_shards: Path, prior_shards: Path, storage: Path, say: Say) -> Prepared:
     """The part of `prepare` that follows the shards."""
-    cache = storage / "cache"
+    cache = cache_of(storage)
     base = find_base(config.base, prior_shards, cache, say)
     _warn_of_few_tokens(config, base, say)
     key = config_hash(
@@ -95,12 +100,12 @@ def prepare_shards(config: TrialConfig, new_shards: Path, prior_shards: Path, st
         write_embeddings(embeddings, base, (new_shards, prior_shards), config.training.clip_seconds)
     keep_ranking(embeddings, (ClipStore(new_shards), ClipStore(prior_shards)), config.sampling)
     paths = (new_shards, prior_shards, base, baseline, embeddings)
-    return Prepared(*(str(path.resolve()) for path in paths))
+    return Prepared(*map(str, paths))
 
 
 def prepare_base(config: BaseConfig, prior_paths: tuple[str, ...], storage: Path, say: Say) -> Path:
     """Only the base of `prepare`: pre-trained on the prior corpora, or imported; returns its folder."""
-    cache = storage / "cache"
+    cache = cache_of(storage)
     (prior_shards,) = shard_corpora([load_prior(prior_paths, cache, say)], cache, say)
     return find_base(config, prior_shards, cache, say)
 

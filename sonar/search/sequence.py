@@ -23,7 +23,7 @@ from sonar.evaluate.run import Task, evaluate_encoder, labelled_tasks
 from sonar.experiment import BaseConfig, TrialConfig
 from sonar.files import sha256_of, write_whole_text
 from sonar.model.encoder import BeatsEncoder
-from sonar.search.prepare import load_domain, load_prior, prepare_shards, shard_corpora
+from sonar.search.prepare import cache_of, load_domain, load_prior, prepare_shards, shard_corpora
 from sonar.search.progress import Say, StepLines
 from sonar.search.trial import run_trial
 from sonar.train.stages import local_worker
@@ -107,9 +107,9 @@ def run_sequence(config: TrialConfig, plan: SequencePlan, folder: Path, storage:
             another configuration, audio or base.
         NonFiniteLossError: training diverged.
     """
-    audio = _prepare_audio(plan, storage / "cache", say)
+    audio = _prepare_audio(plan, cache_of(storage), say)
     tasks, learned_at = _find_tasks(audio)
-    scorer = _Scorer(tasks, config.probe, storage / "cache")
+    scorer = _Scorer(tasks, config.probe, cache_of(storage))
     scores: list[dict[str, float]] = []
     random_init: dict[str, float] = {}
     checkpoints: dict[str, str] = {}

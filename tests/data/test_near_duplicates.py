@@ -154,6 +154,17 @@ def test_silence_around_a_sound_says_nothing() -> None:
     assert [match.clip for match in FingerprintIndex([one]).matches(fingerprint(shifted))] == [0]
 
 
+def test_frames_far_below_the_loudest_or_at_the_last_bit_say_nothing() -> None:
+    noise = np.random.default_rng(0).standard_normal(4 * RATE).astype(np.float32)
+    for level_db, says in ((-30, True), (-50, False)):
+        quiet = noise * np.where(np.arange(len(noise)) < 2 * RATE, 0.1, 0.1 * 10 ** (level_db / 20)).astype(np.float32)
+        informative = fingerprint(quiet).informative
+        assert informative[: len(informative) // 3].all()
+        assert (informative[-len(informative) // 3 :] == says).all()
+    assert fingerprint(1e-3 * noise).informative.all()
+    assert not fingerprint(np.rint(noise).clip(-1, 1) / 32768).informative.any()
+
+
 def test_a_clip_without_two_frames_has_no_words() -> None:
     assert len(fingerprint(np.ones(FRAME + HOP - 1, dtype=np.float32)).words) == 0
     assert len(fingerprint(np.ones(FRAME + HOP, dtype=np.float32)).words) == 1
