@@ -1,4 +1,4 @@
-"""What every test has: few examples of hypothesis without a deadline, and torch on one thread."""
+"""What every test has: few examples of hypothesis without a deadline, torch on one thread, and a clean end."""
 
 import os
 import shutil
@@ -39,3 +39,24 @@ def local_ray() -> Iterator[None]:
     yield
     ray.shutdown()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+_exit_status = pytest.StashKey[int]()
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    session.config.stash[_exit_status] = int(exitstatus)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End without the interpreter's teardown, once the summary is out.
+
+    This process starts Ray twice, and MLflow, pyarrow, faiss and torch beside it. Their native threads have once been
+    seen to end it with a segmentation fault while the interpreter was closing, after every test had passed. A sweep
+    starts Ray once, in a process of its own, whose exit status tests/test_end_to_end.py asserts.
+    """
+    if _exit_status in config.stash:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(config.stash[_exit_status])

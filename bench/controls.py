@@ -1,0 +1,122 @@
+"""SONAR against its controls on one's own audio: every preset over several seeds, as one Markdown table.
+
+    python bench/controls.py runs/controls/bio --domain bio --data BIRDS --prior GENERAL --prior MORE --seeds 3
+
+Runs that are done are kept in the folder and not repeated. Sampling, masks and crops differ between seeds; the base,
+the splits and the probe do not, so the spread is that of training alone.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import torch
+import typer
+
+from sonar.cli.options import Assignments, Base, ConfigFile, Data, Prior, Storage, TokenizerFile, configure
+from sonar.config import override
+from sonar.experiment import PRESETS, SMALL_SCALE, TrialConfig, apply_preset
+from sonar.provenance import provenance
+from sonar.search.prepare import Prepared, Sources, prepare
+from sonar.search.run import ray_session
+from sonar.search.trial import run_trial
+
+COVERAGE, PERPLEXITY = "tokenizer/codebook/coverage", "tokenizer/codebook/perplexity"
+
+
+class Run(NamedTuple):
+    """One preset under one seed."""
+
+    preset: str
+    seed: int
+    config: TrialConfig
+
+
+def bench(
+    folder: Annotated[Path, typer.Argument(help="Folder of the runs; give it again to go on.")],
+    domain: Annotated[str, typer.Option(help="Name of the new domain.")] = "bio",
+    data: Data = None,
+    prior: Prior = None,
+    base: Base = None,
+    tokenizer: TokenizerFile = None,
+    config_file: ConfigFile = None,
+    assignments: Assignments = None,
+    storage: Storage = Path("runs"),
+    presets: Annotated[str, typer.Option(help="Presets with commas between; all of them where not given.")] = "",
+    seeds: Annotated[int, typer.Option(help="Runs of each preset.")] = 3,
+    jobs: Annotated[int, typer.Option(help="Runs at a time, one thread each.")] = 2,
+) -> None:
+    """Run every preset over the seeds and print the table."""
+    config = configure(SMALL_SCALE, config_file, assignments, base, tokenizer)
+    names = [name.strip() for name in presets.split(",")] if presets else list(PRESETS)
+    runs = [Run(name, seed, _seeded(apply_preset(config, name), seed)) for name in names for seed in range(seeds)]
+    with ray_session("local"):
+        prepared = prepare(config, Sources(domain, data, tuple(prior or ())), storage, typer.echo)
+    results: dict[tuple[str, int], dict[str, float]] = {}
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        waiting = {pool.submit(_run, run.config, prepared, folder / f"{run.preset}-{run.seed}"): run for run in runs}
+        for done in as_completed(waiting):
+            run = waiting[done]
+            results[run.preset, run.seed] = done.result()
+            typer.echo(f"{len(results)}/{len(runs)} {run.preset}, seed {run.seed}")
+    made_by = provenance()
+    table = "\n".join(_table(names, seeds, results))
+    typer.echo(f"\n{table}\n\ncommit {made_by['commit']}{' (changed)' if made_by['dirty'] else ''}, {seeds} seeds")
+    (folder / "table.md").write_text(table + "\n", encoding="utf-8")
+    (folder / "provenance.json").write_text(json.dumps(made_by, indent=1), encoding="utf-8")
+
+
+def _seeded(config: TrialConfig, seed: int) -> TrialConfig:
+    return override(config, {"training.seed": seed, "sampling.seed": seed})
+
+
+def _run(config: TrialConfig, prepared: Prepared, folder: Path) -> dict[str, float]:
+    torch.set_num_threads(1)
+    return run_trial(config, prepared, folder, lambda step: None).metrics
+
+
+def _table(names: Sequence[str], seeds: int, results: dict[tuple[str, int], dict[str, Any]]) -> Iterator[str]:
+    """Rows of Markdown: mean and standard deviation over the seeds, percent where not a codebook's number."""
+    columns = ("target F1", "prior F1", "plasticity", "forgetting", "worst", "coverage", "perplexity", "seconds")
+    yield f"| preset | {' | '.join(columns)} |"
+    yield "|---" * (len(columns) + 1) + "|"
+    for name in names:
+        rows = [_values(results[name, seed]) for seed in range(seeds)]
+        cells = [_mean_and_spread([row[column] for row in rows if row[column] is not None]) for column in columns]
+        yield f"| {name} | {' | '.join(cells)} |"
+
+
+def _values(metrics: dict[str, float]) -> dict[str, float | None]:
+    return {
+        "target F1": _mean_probe(metrics, "target"),
+        "prior F1": _mean_probe(metrics, "prior"),
+        "plasticity": metrics["plasticity"],
+        "forgetting": metrics["forgetting_rate"],
+        "worst": metrics["forgetting_worst"],
+        "coverage": None if COVERAGE not in metrics else 100 * metrics[COVERAGE],
+        "perplexity": metrics.get(PERPLEXITY),
+        "seconds": metrics["trial_seconds"],
+    }
+
+
+def _mean_probe(metrics: dict[str, float], role: str) -> float:
+    return statistics.fmean(
+        value for key, value in metrics.items() if key.startswith(f"probe/{role}/") and key.endswith("/macro_f1")
+    )
+
+
+def _mean_and_spread(values: Sequence[float]) -> str:
+    if not values:
+        return "-"
+    spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.1f}{spread}"
+
+
+if __name__ == "__main__":
+    typer.run(bench)
