@@ -29,6 +29,18 @@ def root() -> Path:
     return Path(__file__).resolve().parents[1]
 
 
+@pytest.fixture(scope="module")
+def local_ray() -> Iterator[None]:
+    """Two CPUs of Ray; its sockets need a short path."""
+    import ray
+
+    folder = tempfile.mkdtemp(prefix="ray")
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR", _temp_dir=folder)
+    yield
+    ray.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 _exit_status = pytest.StashKey[int]()
 
 
@@ -48,15 +60,3 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(config.stash[_exit_status])
-
-
-@pytest.fixture(scope="module")
-def local_ray() -> Iterator[None]:
-    """Two CPUs of Ray; its sockets need a short path."""
-    import ray
-
-    folder = tempfile.mkdtemp(prefix="ray")
-    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR", _temp_dir=folder)
-    yield
-    ray.shutdown()
-    shutil.rmtree(folder, ignore_errors=True)
