@@ -171,15 +171,15 @@ class _Adaptation:
         return steps if steps is not None else math.ceil(self.config.training.epochs * self._mixed().steps_per_epoch)
 
     def _stage(self, name: str, objective: nn.Module, trained: tuple[nn.Module, ...], steps: int) -> Stage:
-        warm = name in ("heads", "predictor")
         optim = self.config.optim
+        rates = {"heads": optim.head_lr, "tokenizer": optim.tokenizer_lr, "predictor": optim.head_lr, "model": None}
         return Stage(
             name=name,
             objective=objective,
             trained=trained,
             stream=self._rehearsal() if name == "heads" else self._mixed(),
             num_steps=steps,
-            optim=replace(optim, lr=optim.head_lr, final_lr=min(optim.final_lr, optim.head_lr)) if warm else optim,
+            optim=optim.at_rate(rates[name]),
             seed=self.config.training.seed,
             rank=self.worker.rank,
             precision=self.config.training.precision,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -16,6 +16,7 @@ class OptimConfig:
 
     Attributes:
         lr: peak learning rate (paper: 1e-4 with Adam).
+        tokenizer_lr: that of the tokenizer stage; None: `lr`, as the paper gives one (BEATs: a tenth of the encoder's).
         final_lr: learning rate at the last step (inferred: 1e-6).
         warmup_fraction: share of the steps with a linear rise (inferred: 0.05).
         betas: Adam's moment decays (ESPnet's BEATs: 0.9, 0.98).
@@ -25,6 +26,7 @@ class OptimConfig:
     """
 
     lr: float = 1e-4
+    tokenizer_lr: float | None = None
     final_lr: float = 1e-6
     warmup_fraction: float = 0.05
     betas: tuple[float, float] = (0.9, 0.98)
@@ -34,14 +36,20 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         """Refuse rates that cannot train."""
-        if not 0 < self.lr or not 0 < self.head_lr:
-            raise ValueError(f"lr {self.lr} and head_lr {self.head_lr} must be > 0")
+        for name in ("lr", "tokenizer_lr", "head_lr"):
+            rate = getattr(self, name)
+            if rate is not None and not rate > 0:
+                raise ValueError(f"{name} is {rate}; a learning rate is > 0")
         if not 0 <= self.final_lr <= self.lr:
             raise ValueError(f"final_lr {self.final_lr} must lie in [0, lr = {self.lr}]")
         if not 0 <= self.warmup_fraction < 1:
             raise ValueError(f"warmup_fraction {self.warmup_fraction} must lie in [0, 1)")
         if self.clip_norm <= 0:
             raise ValueError(f"clip_norm {self.clip_norm} must be > 0")
+
+    def at_rate(self, lr: float | None) -> OptimConfig:
+        """The same with another peak rate, and a final one that is not above it; None: as it is."""
+        return self if lr is None else replace(self, lr=lr, final_lr=min(self.final_lr, lr))
 
 
 def learning_rate(step: int, num_steps: int, config: OptimConfig) -> float:

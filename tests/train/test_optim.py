@@ -26,7 +26,7 @@ def test_the_rate_rises_linearly_and_never_leaves_its_bounds(
     rates = [learning_rate(step, num_steps, config) for step in range(num_steps)]
     num_rising = math.ceil(warmup * num_steps)
     assert rates[:num_rising] == pytest.approx([lr * (step + 1) / num_rising for step in range(num_rising)])
-    assert all(0 < rate or share == 0 for rate in rates)
+    assert all(0 < rate or config.final_lr == 0 for rate in rates)
     assert max(rates) <= lr * (1 + 1e-12)
     falling = rates[num_rising:]
     assert all(later <= earlier for earlier, later in pairwise(falling))
@@ -54,8 +54,9 @@ def test_the_first_step_of_a_warm_up_has_its_share_and_the_last_one_the_peak() -
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"lr": 0.0}, r"lr 0.0 and head_lr 0.0005 must be > 0"),
-        ({"head_lr": -1.0}, r"head_lr -1.0 must be > 0"),
+        ({"lr": 0.0}, r"lr is 0.0; a learning rate is > 0"),
+        ({"tokenizer_lr": 0.0}, r"tokenizer_lr is 0.0; a learning rate is > 0"),
+        ({"head_lr": -1.0}, r"head_lr is -1.0; a learning rate is > 0"),
         ({"final_lr": 1.0}, r"final_lr 1.0 must lie in \[0, lr = 0.0001\]"),
         ({"warmup_fraction": 1.0}, r"warmup_fraction 1.0 must lie in \[0, 1\)"),
         ({"clip_norm": 0.0}, r"clip_norm 0.0 must be > 0"),

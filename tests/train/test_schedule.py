@@ -112,6 +112,14 @@ def test_a_warm_up_that_may_end_early_keeps_its_rate_and_one_that_may_not_decays
     assert rates[1][0] == config.optim.head_lr and rates[1][-1] == pytest.approx(config.optim.final_lr)
 
 
+def test_every_stage_has_its_own_rate(mixture: Mixture) -> None:
+    rates = {"optim__head_lr": 4e-4, "optim__tokenizer_lr": 2e-5, "optim__lr": 3e-3, "optim__warmup_fraction": 0.0}
+    recorder = Recorder()
+    adapt_tiny(make_config(training__reset_heads=True, **rates, training__plateau_window=0), mixture, recorder.hooks())
+    peaks = {name: max(r.metrics["lr"] for r in recorder.reports if r.stage == name) for name in recorder.stages()}
+    assert peaks == pytest.approx({"heads": 4e-4, "tokenizer": 2e-5, "predictor": 4e-4, "model": 3e-3})
+
+
 @pytest.mark.parametrize("save_every", [1, 2, 4, 5])
 def test_a_warm_up_resumed_anywhere_ends_at_the_same_plateau(save_every: int, mixture: Mixture, tmp_path: Path) -> None:
     config = make_config(**PLATEAU)
