@@ -15,6 +15,7 @@ from ray.train.torch import TorchTrainer
 
 from sonar.checkpoint import Checkpoint, load_checkpoint, load_state, save_checkpoint, save_state
 from sonar.data.stream import ClipStore
+from sonar.files import write_whole_text
 from sonar.train.adapt import Mixture, adapt
 from sonar.train.loop import StepReport
 from sonar.train.settings import AdaptConfig
@@ -22,6 +23,7 @@ from sonar.train.stages import Hooks, Worker
 
 ADAPTED_FOLDER = "adapted"
 STATE_FILE = "state.pt"
+DIVERGED_FILE = "diverged.txt"  # why the workers stopped, until the driver has read it
 MAX_FAILURES = 2  # restarts of the worker group before a trial counts as failed
 
 
@@ -51,8 +53,10 @@ def launch_adapt(
         The adapted checkpoint, as rank 0 saved it, and what it last reported.
 
     Raises:
+        FloatingPointError: training diverged or the codebook collapsed, as all workers found at the same step.
         ray.train.TrainingFailedError: the workers failed more often than `MAX_FAILURES`.
     """
+    folder = folder.resolve()  # workers of other nodes have other working folders
     trainer = TorchTrainer(
         _worker_loop,
         train_loop_config={
@@ -60,18 +64,23 @@ def launch_adapt(
             "stores": (str(mixture.new.folder), str(mixture.prior.folder)),
             "index": (mixture.new_index, mixture.prior_index, mixture.pool_index),
             "config": config,
-            "adapted": str(folder / ADAPTED_FOLDER),
+            "folder": str(folder),
         },
         scaling_config=ScalingConfig(num_workers=config.training.num_workers, use_gpu=torch.cuda.is_available()),
         run_config=RunConfig(
             name="train",
-            storage_path=str(folder.resolve()),
+            storage_path=str(folder),
             failure_config=FailureConfig(max_failures=MAX_FAILURES),
             checkpoint_config=CheckpointConfig(num_to_keep=1),
             callbacks=list(callbacks),  # type: ignore[arg-type]  # Ray's own annotation names another class
         ),
     )
     metrics = trainer.fit().metrics or {}
+    diverged = folder / DIVERGED_FILE
+    if diverged.exists():
+        reason = diverged.read_text(encoding="utf-8")
+        diverged.unlink()
+        raise FloatingPointError(reason)
     return Launched(load_checkpoint(folder / ADAPTED_FOLDER), {k: v for k, v in metrics.items() if "/" in k})
 
 
@@ -97,9 +106,15 @@ def _worker_loop(job: dict[str, Any]) -> None:
     config: AdaptConfig = job["config"]
     hooks = Hooks(report=report, save=save, state=_last_state(), save_every=config.training.checkpoint_every)
     mixture = Mixture(new, new_index, prior, prior_index, pool_index)
-    adapted = adapt(load_checkpoint(job["base"]), mixture, config, hooks, worker)
-    if worker.rank == 0 and not Path(job["adapted"]).exists():  # a group restarted at the very end has it already
-        save_checkpoint(adapted, Path(job["adapted"]))
+    folder = Path(job["folder"])
+    try:
+        adapted = adapt(load_checkpoint(job["base"]), mixture, config, hooks, worker)
+    except FloatingPointError as error:  # the same on every rank, and again after every restart: so no failure to Ray
+        if worker.rank == 0:
+            write_whole_text(folder / DIVERGED_FILE, str(error))
+        return
+    if worker.rank == 0 and not (folder / ADAPTED_FOLDER).exists():  # a group restarted at the very end has it already
+        save_checkpoint(adapted, folder / ADAPTED_FOLDER)
 
 
 def _last_state() -> dict[str, Any] | None:

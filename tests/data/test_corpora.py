@@ -136,7 +136,7 @@ def test_a_manifest_is_read_and_its_files_are_looked_for(tmp_path: Path, write_a
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_the_real_packs_are_read_whole(packs: list[Path]) -> None:
     for pack in packs:
         clips, quarantine = load_corpus(pack, domain="real")

@@ -18,7 +18,7 @@ from sonar.data.manifest import Clip, manifest_hash
 from sonar.data.shards import ShardSummary, write_shards
 from sonar.data.stream import ClipStore
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
 Write = Callable[..., Path]
 
 

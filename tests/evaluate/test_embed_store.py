@@ -34,7 +34,7 @@ def test_actors_are_as_many_as_devices_and_clips_keep_busy(
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_actors_give_the_features_of_one_process_in_the_order_asked_for(
     local_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

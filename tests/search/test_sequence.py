@@ -50,7 +50,7 @@ TINY: dict[str, Any] = {
         "predictor_steps": 1,
     },
 }
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
 
 CONFIG = override(TrialConfig(), TINY)
 TASKS = ("prior", "bio", "music")

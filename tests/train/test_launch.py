@@ -12,14 +12,14 @@ import soundfile
 import torch
 from tiny import RATE, STEPS, changed, make_base, make_config, make_store, tensors
 
-from sonar.checkpoint import load_checkpoint, save_checkpoint
+from sonar.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from sonar.data import shards
 from sonar.data.audio import file_sha256
 from sonar.data.stream import ClipStore
 from sonar.train.adapt import Mixture
-from sonar.train.launch import ADAPTED_FOLDER, launch_adapt
+from sonar.train.launch import ADAPTED_FOLDER, DIVERGED_FILE, launch_adapt
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +46,24 @@ def write_store(root: Path, corpus: str) -> ClipStore:
     return ClipStore(folder)
 
 
-def test_two_workers_finish_and_leave_an_adapted_checkpoint(train_ray: None, tmp_path: Path) -> None:
+def write_inputs(folder: Path) -> tuple[Checkpoint, Mixture]:
+    """A base, also on disk in `base`, and a mixture of stores on disk."""
     base = make_base()
-    save_checkpoint(base, tmp_path / "base")
-    new, prior = (write_store(tmp_path, name) for name in ("new", "prior"))
-    mixture = Mixture(new, np.arange(10), prior, np.arange(10), np.arange(10))
+    save_checkpoint(base, folder / "base")
+    new, prior = (write_store(folder, name) for name in ("new", "prior"))
+    return base, Mixture(new, np.arange(10), prior, np.arange(10), np.arange(10))
+
+
+def test_workers_that_diverge_say_where_and_are_not_restarted(train_ray: None, tmp_path: Path) -> None:
+    _, mixture = write_inputs(tmp_path)
+    config = make_config(training__num_workers=2, training__tokenizer_steps=0, optim__lr=1e30).adapt_config()
+    with pytest.raises(FloatingPointError, match=r"stage model, step 1: .* is not finite on clips"):
+        launch_adapt(str(tmp_path / "base"), mixture, config, tmp_path / "trial")
+    assert not (tmp_path / "trial" / ADAPTED_FOLDER).exists() and not (tmp_path / "trial" / DIVERGED_FILE).exists()
+
+
+def test_two_workers_finish_and_leave_an_adapted_checkpoint(train_ray: None, tmp_path: Path) -> None:
+    base, mixture = write_inputs(tmp_path)
     config = make_config(
         training__num_workers=2,
         training__accumulation=2,
