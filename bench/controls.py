@@ -28,6 +28,8 @@ from sonar.search.run import ray_session
 from sonar.search.trial import run_trial
 
 COVERAGE, PERPLEXITY = "tokenizer/codebook/coverage", "tokenizer/codebook/perplexity"
+CHURN = "tokenizer/label_churn"
+COLUMNS = "target F1, prior F1, plasticity, forgetting, worst, coverage %, perplexity, churn %, seconds".split(", ")
 
 
 class Run(NamedTuple):
@@ -83,26 +85,27 @@ def _run(config: TrialConfig, prepared: Prepared, folder: Path) -> dict[str, flo
 
 def _table(names: Sequence[str], seeds: int, results: dict[tuple[str, int], dict[str, Any]]) -> Iterator[str]:
     """Rows of Markdown: mean and standard deviation over the seeds, percent where not a codebook's number."""
-    columns = ("target F1", "prior F1", "plasticity", "forgetting", "worst", "coverage", "perplexity", "seconds")
-    yield f"| preset | {' | '.join(columns)} |"
-    yield "|---" * (len(columns) + 1) + "|"
+    yield f"| preset | {' | '.join(COLUMNS)} |"
+    yield "|---" * (len(COLUMNS) + 1) + "|"
     for name in names:
         rows = [_values(results[name, seed]) for seed in range(seeds)]
-        cells = [_mean_and_spread([row[column] for row in rows if row[column] is not None]) for column in columns]
+        cells = [_mean_and_spread([row[column] for row in rows if column in row]) for column in COLUMNS]
         yield f"| {name} | {' | '.join(cells)} |"
 
 
-def _values(metrics: dict[str, float]) -> dict[str, float | None]:
-    return {
+def _values(metrics: dict[str, float]) -> dict[str, float]:
+    values = {
         "target F1": _mean_probe(metrics, "target"),
         "prior F1": _mean_probe(metrics, "prior"),
         "plasticity": metrics["plasticity"],
         "forgetting": metrics["forgetting_rate"],
         "worst": metrics["forgetting_worst"],
-        "coverage": None if COVERAGE not in metrics else 100 * metrics[COVERAGE],
-        "perplexity": metrics.get(PERPLEXITY),
         "seconds": metrics["trial_seconds"],
     }
+    if COVERAGE in metrics:  # a run without a tokenizer stage has none
+        values |= {"coverage %": 100 * metrics[COVERAGE], "perplexity": metrics[PERPLEXITY]}
+        values["churn %"] = 100 * metrics[CHURN]
+    return values
 
 
 def _mean_probe(metrics: dict[str, float], role: str) -> float:

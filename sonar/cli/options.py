@@ -39,7 +39,7 @@ SMOKE_TRIALS = 4
 _SMOKE: dict[str, Any] = {
     "base.pretrain.projection_steps": 100,
     "base.pretrain.tokenizer_steps": 50,
-    "base.pretrain.model_steps": 80,
+    "base.pretrain.model_steps": 150,
     "training.tokenizer_steps": 10,
     "training.model_steps": 20,
     "training.predictor_steps": 5,

@@ -37,7 +37,7 @@ from sonar.train.tokenizer_objective import TokenizerObjective
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig:
-    """A base that two CPU cores build in a minute or two.
+    """A base that two CPU cores build in about ten minutes.
 
     Attributes:
         num_layers, width, ffn_width, num_heads, patch_width: of the encoder (BEATs-base: 12, 768, 3072, 12, 512).
@@ -49,7 +49,7 @@ class PretrainConfig:
         model_steps: steps of iteration 2.
         batch_size: clips per step.
         clip_seconds: length of a crop in seconds.
-        lr: peak learning rate (BEATs: 5e-4).
+        lr: peak learning rate (BEATs: 5e-4; a small model bears more).
         seed: of every draw.
     """
 
@@ -62,12 +62,12 @@ class PretrainConfig:
     num_codes: int = 256
     code_width: int = 64
     head_layers: int = 1
-    projection_steps: int = 160
-    tokenizer_steps: int = 80
-    model_steps: int = 120
+    projection_steps: int = 400
+    tokenizer_steps: int = 200
+    model_steps: int = 2000
     batch_size: int = 32
     clip_seconds: float = 2.0
-    lr: float = 5e-4
+    lr: float = 1e-3
     seed: int = 0
 
     def encoder_config(self) -> EncoderConfig:
