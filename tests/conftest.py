@@ -31,12 +31,19 @@ def root() -> Path:
 
 
 @pytest.fixture(scope="module")
-def local_ray() -> Iterator[None]:
-    """Two CPUs of Ray; its sockets need a short path."""
+def local_ray(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Ray for one module: RAY_CPUS (two) and RAY_DASHBOARD (none) of the module; its sockets need a short path."""
     import ray
 
     folder = tempfile.mkdtemp(prefix="ray")
-    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR", _temp_dir=folder)
+    ray.init(
+        "local",
+        num_cpus=getattr(request.module, "RAY_CPUS", 2),
+        include_dashboard=getattr(request.module, "RAY_DASHBOARD", False),
+        log_to_driver=False,
+        logging_level="ERROR",
+        _temp_dir=folder,
+    )
     yield
     ray.shutdown()
     shutil.rmtree(folder, ignore_errors=True)
@@ -53,7 +60,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     """End without the interpreter's teardown, once the summary is out.
 
-    This process starts Ray twice, and MLflow, pyarrow, faiss and torch beside it. Their native threads have once been
+    This process starts Ray several times, and MLflow, pyarrow, faiss and torch beside it. Their native threads have once been
     seen to end it with a segmentation fault while the interpreter was closing, after every test had passed. A sweep
     starts Ray once, in a process of its own, whose exit status tests/test_end_to_end.py asserts.
     """

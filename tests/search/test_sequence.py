@@ -3,13 +3,10 @@
 import csv
 import json
 import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
 from tiny import changed, tensors
 
 from sonar.checkpoint import load_checkpoint
@@ -107,16 +104,6 @@ def trained(lines: list[str]) -> list[str]:
         stage = line.split(": ")[1] if line.startswith("stage ") else stage
         found += [stage] if "masked_prediction" in line and stage not in found else []
     return found
-
-
-@pytest.fixture(scope="module")
-def local_ray() -> Iterator[None]:
-    """Two CPUs of Ray; its sockets need a short path."""
-    folder = tempfile.mkdtemp(prefix="ray")
-    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR", _temp_dir=folder)
-    yield
-    ray.shutdown()
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

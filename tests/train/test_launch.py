@@ -1,13 +1,9 @@
 """Two workers under Ray Train finish one adaptation and leave a checkpoint that loads."""
 
-import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import ray
 import soundfile
 import torch
 from tiny import RATE, STEPS, changed, make_base, make_config, make_store, tensors
@@ -22,14 +18,8 @@ from sonar.train.launch import ADAPTED_FOLDER, DIVERGED_FILE, launch_adapt
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
-@pytest.fixture(scope="module")
-def train_ray() -> Iterator[None]:
-    """Three CPUs: two workers, and one for what Train runs beside them. Its sockets need a short path."""
-    folder = tempfile.mkdtemp(prefix="ray")
-    ray.init("local", num_cpus=3, include_dashboard=True, log_to_driver=False, logging_level="ERROR", _temp_dir=folder)
-    yield
-    ray.shutdown()
-    shutil.rmtree(folder, ignore_errors=True)
+RAY_CPUS = 3  # two workers, and one for what Train runs beside them
+RAY_DASHBOARD = True  # without it, Train leaks placement groups
 
 
 def write_store(root: Path, corpus: str) -> ClipStore:
@@ -54,7 +44,7 @@ def write_inputs(folder: Path) -> tuple[Checkpoint, Mixture]:
     return base, Mixture(new, np.arange(10), prior, np.arange(10), np.arange(10))
 
 
-def test_workers_that_diverge_say_where_and_are_not_restarted(train_ray: None, tmp_path: Path) -> None:
+def test_workers_that_diverge_say_where_and_are_not_restarted(local_ray: None, tmp_path: Path) -> None:
     _, mixture = write_inputs(tmp_path)
     config = make_config(training__num_workers=2, training__tokenizer_steps=0, optim__lr=1e30).adapt_config()
     with pytest.raises(FloatingPointError, match=r"stage model, step 1: .* is not finite on clips"):
@@ -62,7 +52,7 @@ def test_workers_that_diverge_say_where_and_are_not_restarted(train_ray: None, t
     assert not (tmp_path / "trial" / ADAPTED_FOLDER).exists() and not (tmp_path / "trial" / DIVERGED_FILE).exists()
 
 
-def test_two_workers_finish_and_leave_an_adapted_checkpoint(train_ray: None, tmp_path: Path) -> None:
+def test_two_workers_finish_and_leave_an_adapted_checkpoint(local_ray: None, tmp_path: Path) -> None:
     base, mixture = write_inputs(tmp_path)
     config = make_config(
         training__num_workers=2,
