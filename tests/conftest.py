@@ -60,9 +60,9 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     """End without the interpreter's teardown, once the summary is out.
 
-    This process starts Ray several times, and MLflow, pyarrow, faiss and torch beside it. Their native threads have once been
-    seen to end it with a segmentation fault while the interpreter was closing, after every test had passed. A sweep
-    starts Ray once, in a process of its own, whose exit status tests/test_end_to_end.py asserts.
+    This process starts Ray several times, and MLflow, pyarrow, faiss and torch beside it. Their native threads have
+    once been seen to end it with a segmentation fault while the interpreter was closing, after every test had passed. A
+    sweep starts Ray once, in a process of its own, whose exit status tests/test_end_to_end.py asserts.
     """
     if _exit_status in config.stash:
         sys.stdout.flush()
