@@ -3,9 +3,10 @@
 Embeddings may lie in a memory-mapped file: at 2 M x 768 they are 6 GB, of which one block at a time is read, brought to
 unit length and searched. Beside it only the queries are held (Q x D float32) and k candidates for each of them.
 
-Similarities are exact, so neither blocks nor BLAS nor threads decide between two clips: unit vectors are rounded to
-multiples of 2^-24, whose products add up in float64 without rounding, in any order. A float32 product finds what may
-be among the k nearest, with the rigorous bound of its error as a margin; only that is computed exactly.
+faiss searches a block. Its float32 similarities depend on blocks, threads and the machine, so they only say what may be
+among the k nearest, with the rigorous bound of their error as a margin; that is computed exactly, so that nothing but
+the vectors decides between two clips: unit vectors are rounded to multiples of 2^-24, whose products add up in float64
+without rounding, in any order.
 
 Shapes: N new clips, P prior clips, D width, Q queries, M replay clips, k neighbours.
 """
@@ -15,10 +16,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import faiss
 import numpy as np
 
 BLOCK_ROWS = 4096  # vectors read at a time: 12 MB at 768
-QUERY_ROWS = 2048  # queries compared with a block at a time: 32 MB of similarities
+QUERY_ROWS = 2048  # queries whose candidates in a block are held at a time
 PAIR_ROWS = 2048  # pairs computed exactly at a time: 50 MB at 768
 MAX_CANDIDATES = 2**25  # (query, neighbour) pairs held: 0.5 GB
 _GRID = np.float32(2**24)  # unit vectors are multiples of 1 / _GRID
@@ -119,13 +121,7 @@ def nearest_in_turns(queries: np.ndarray, prior: np.ndarray, count: int) -> Retr
 def _merge(found: Neighbours, queries: np.ndarray, unit: np.ndarray, first_row: int) -> None:
     """Let the rows of a block into the neighbours found so far, in place."""
     k = found.rows.shape[1]
-    approximate = queries @ unit.T  # (Q, D) x (D, rows) -> (Q, rows)
-    margin = 2 * (queries.shape[1] + 2) * 2.0**-24  # twice the bound on the error of a float32 product
-    least = found.similarity[:, -1]
-    if k <= len(unit):
-        best = np.partition(approximate, -k, axis=1)[:, -k] if np.isneginf(least).any() else least
-        least = np.maximum(least, best)
-    query, row = np.nonzero(approximate >= (least - margin)[:, None])
+    query, row = _candidates(queries, unit, k, found.similarity[:, -1])
     if not len(query):
         return
     similarity = np.concatenate([_exact(queries, unit, query, row), found.similarity.ravel()])
@@ -135,6 +131,26 @@ def _merge(found: Neighbours, queries: np.ndarray, unit: np.ndarray, first_row: 
     begin = np.searchsorted(query[order], np.arange(len(queries)))
     kept = order[begin[:, None] + np.arange(k)]  # (Q, k): every query still has its old k
     found.similarity[:], found.rows[:] = similarity[kept], rows[kept]
+
+
+def _candidates(queries: np.ndarray, unit: np.ndarray, k: int, least: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Queries and rows of a block, pair by pair, that may be among the k nearest.
+
+    Args:
+        queries: (Q, D) unit rows.
+        unit: (rows, D) the block's.
+        k: neighbours wanted.
+        least: (Q,) exact similarity that a row must reach to be among those found so far.
+    """
+    margin = 2 * (queries.shape[1] + 2) * 2.0**-24  # twice the bound on the error of a float32 product
+    wanted, complete = min(k + 8, len(unit)), False
+    while not complete:  # seldom twice: only where more than `wanted` rows are as near as the k-th
+        similarity, rows = faiss.knn(queries, unit, wanted, metric=faiss.METRIC_INNER_PRODUCT)  # (Q, wanted)
+        reached = np.maximum(least, similarity[:, k - 1] if k <= len(unit) else -np.inf) - margin
+        complete = wanted == len(unit) or bool((similarity[:, -1] < reached).all())
+        wanted = min(4 * wanted, len(unit))
+    query, place = np.nonzero(similarity >= reached[:, None])
+    return query, rows[query, place]
 
 
 def _exact(queries: np.ndarray, unit: np.ndarray, query: np.ndarray, row: np.ndarray) -> np.ndarray:
