@@ -11,7 +11,9 @@ import io
 import json
 import logging
 import mmap
+import os
 import re
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -207,13 +209,32 @@ def stratum_of(row: Mapping[str, Any]) -> str:
 
 @contextmanager
 def quiet_ray_data() -> Iterator[None]:
-    """No progress bars, no chatter of Ray Data, and no warning that there are none."""
+    """No progress bars, no chatter of Ray Data, and no warning that there are none; all of it if the block fails."""
     context, logger = ray.data.DataContext.get_current(), logging.getLogger("ray.data")
     bars, level = context.enable_progress_bars, logger.level
     context.enable_progress_bars = False
     logger.setLevel(logging.ERROR)
     try:
-        yield
+        with _held_back_stderr():
+            yield
     finally:
         context.enable_progress_bars = bars
         logger.setLevel(level)
+
+
+@contextmanager
+def _held_back_stderr() -> Iterator[None]:
+    """Ray's own threads write past every logger: each actor pool logs an error that is none (ray#53727)."""
+    with tempfile.TemporaryFile() as held:
+        sys.stderr.flush()
+        stderr = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(stderr, held.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)

@@ -73,8 +73,6 @@ def _features(base: Path, store: Path, rows: np.ndarray, clip_seconds: float) ->
         batch_size=None,
         compute=ray.data.ActorPoolStrategy(size=num_actors(len(rows), cluster)),
         num_gpus=1 if cluster.get("GPU", 0) >= 1 else None,
-        # A restart needs another node; where there is none, Ray would only warn of it on every user's terminal.
-        max_restarts=-1 if sum(node["Alive"] for node in ray.nodes()) > 1 else 0,
     )
 
 

@@ -1,5 +1,6 @@
 import io
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from sonar.data import shards
 from sonar.data.audio import AudioError, decode_audio, file_sha256
 from sonar.data.corpora import load_corpus
 from sonar.data.manifest import Clip, manifest_hash
-from sonar.data.shards import ShardSummary, write_shards
+from sonar.data.shards import ShardSummary, quiet_ray_data, write_shards
 from sonar.data.stream import ClipStore
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -161,3 +162,14 @@ def test_nothing_and_a_doubled_clip_are_refused(tmp_path: Path, make_clip: Calla
         write_shards([], tmp_path / "out")
     with pytest.raises(ValueError, match=r"clip_id 'c/a\.wav' stands twice"):
         write_shards([make_clip(), make_clip(split="dev")], tmp_path / "out")
+
+
+def test_what_ray_writes_past_its_loggers_is_shown_only_if_it_fails(capfd: pytest.CaptureFixture[str]) -> None:
+    with quiet_ray_data():
+        os.write(2, b"an error that is none\n")
+    assert capfd.readouterr().err == ""
+    with pytest.raises(ValueError, match="it failed"), quiet_ray_data():
+        os.write(2, b"why it failed\n")
+        raise ValueError("it failed")
+    os.write(2, b"after it\n")
+    assert capfd.readouterr().err == "why it failed\nafter it\n"
