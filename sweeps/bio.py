@@ -1,7 +1,7 @@
 """Bioacoustics: how much animal sound can an encoder learn before it forgets the rest?
 
 Command: python sweeps/bio.py [--data DIR --prior DIR ...] [--smoke]; on a cluster: ray submit, see cluster/README.md
-Cost:    a trial took 2 to 5 minutes on one busy core with six small packs (2026-11-24); `--smoke`: 4 minutes in all.
+Cost:    a trial took 75 to 105 s, two at a time on two cores (six small packs, 2026-11-25); the base 10 minutes, once.
 Expect:  DCPT at the forgetful end of the plane; SONAR near the base's retention.
 """
 

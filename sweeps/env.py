@@ -1,7 +1,7 @@
 """Environmental sound: does a domain close to general audio need distillation at all?
 
 Command: python sweeps/env.py [--data DIR --prior DIR ...] [--smoke]; on a cluster: ray submit, see cluster/README.md
-Cost:    a trial took 2 to 5 minutes on one busy core with six small packs (2026-11-24); `--smoke`: 4 minutes in all.
+Cost:    a trial took 75 to 105 s, two at a time on two cores (six small packs, 2026-11-25); the base 10 minutes, once.
 Expect:  a front near the base; the replay ratio matters little.
 """
 

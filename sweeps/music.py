@@ -1,7 +1,7 @@
 """Music: do instruments gain from adaptation when the prior corpus already holds music?
 
 Command: python sweeps/music.py [--data DIR --prior DIR ...] [--smoke]; on a cluster: ray submit, see cluster/README.md
-Cost:    a trial took 2 to 5 minutes on one busy core with six small packs (2026-11-24); `--smoke`: 4 minutes in all.
+Cost:    a trial took 75 to 105 s, two at a time on two cores (six small packs, 2026-11-25); the base 10 minutes, once.
 Expect:  the smallest shift of the four domains, so the least forgetting even without replay.
 """
 

@@ -1,7 +1,7 @@
 """Speech emotion: can prosody be learnt from few speakers without losing general sound?
 
 Command: python sweeps/speech.py [--data DIR --prior DIR ...] [--smoke]; on a cluster: ray submit, see cluster/README.md
-Cost:    a trial took 2 to 5 minutes on one busy core with six small packs (2026-11-24); `--smoke`: 4 minutes in all.
+Cost:    a trial took 75 to 105 s, two at a time on two cores (six small packs, 2026-11-25); the base 10 minutes, once.
 Expect:  few groups, so the probe is noisy: read differences against a repeat of the base.
 """
 
