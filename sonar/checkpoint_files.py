@@ -12,6 +12,7 @@ from sonar.files import sha256_of, write_whole_file
 
 SUMS_NAME = "SHA256SUMS"
 PLAIN_TYPES = (str, int, float, bool, type(None))
+TORCH_ADVICE = ("Weights only load failed", "Please file an issue", "Check the documentation")  # starts of its lines
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -33,10 +34,16 @@ def load_tensors(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path}: refused, it is damaged or no file of tensors and plain values ({_first_line(error)})"
+            f"{path}: refused, it is damaged or no file of tensors and plain values ({_refusal(error)})"
         ) from error
     except (RuntimeError, EOFError, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
         raise CheckpointError(f"{path}: cannot be read as a torch file ({_first_line(error)}); copy it anew") from error
+
+
+def _refusal(error: pickle.UnpicklingError) -> str:
+    """What torch would not load, without its advice to load the file all the same."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next((line for line in lines if line and not line.startswith(TORCH_ADVICE)), type(error).__name__)
 
 
 def _first_line(error: Exception) -> str:
