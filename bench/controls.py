@@ -19,6 +19,7 @@ from typing import Annotated, Any, NamedTuple
 import torch
 import typer
 
+from sonar.cli.app import guarded
 from sonar.cli.options import Assignments, Base, ConfigFile, Data, Prior, Storage, TokenizerFile, configure
 from sonar.config import override
 from sonar.experiment import PRESETS, SMALL_SCALE, TrialConfig, apply_preset
@@ -122,4 +123,6 @@ def _mean_and_spread(values: Sequence[float]) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(bench)
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(bench)
+    guarded(app)

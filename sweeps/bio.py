@@ -2,7 +2,7 @@
 
 Command: python sweeps/bio.py [--data DIR --prior DIR ...] [--smoke]; on a cluster: ray submit, see cluster/README.md
 Cost:    a trial took 75 to 105 s, two at a time on two cores (six small packs, 2026-11-25); the base 10 minutes, once.
-Expect:  DCPT at the forgetful end of the plane; SONAR near the base's retention.
+Expect:  DCPT loses what the base knew of ten birds (-27 %), SONAR holds it; numbers and spread in README.md.
 """
 
 from sonar import SMALL_SCALE, SONAR_SPACE, Sweep, main

@@ -34,15 +34,15 @@ register_report(app)
 
 def cli() -> None:
     """Entry point of the `sonar` command."""
-    _guarded(app)
+    guarded(app)
 
 
 def main(sweep: Sweep) -> None:
     """Entry point of a sweep script: `python sweeps/bio.py --help` tells its options."""
-    _guarded(run_script(sweep))
+    guarded(run_script(sweep))
 
 
-def _guarded(command: Any) -> None:
+def guarded(command: Any) -> None:
     """Run a command; a user's error ends with exit status 2 and its message; SONAR_TRACEBACK=1 shows where it rose."""
     from sonar.search.state import JournalError
 

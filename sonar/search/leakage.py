@@ -78,10 +78,11 @@ def find_near_duplicates(shards: Sequence[Path]) -> list[list[NearDuplicate]]:
     evaluation_ids = [store.clips[row].clip_id for store, rows in held_out for row in rows]
     if not evaluation_ids:
         return [[] for _ in stores]
-    asked = [ray.remote(_fingerprints).remote(str(s.folder), part) for s, rows in held_out for part in _parts(rows)]
+    fingerprints, matches = ray.remote(_fingerprints), ray.remote(_matches)
+    asked = [fingerprints.remote(str(s.folder), part) for s, rows in held_out for part in _parts(rows)]
     index = ray.put(FingerprintIndex([one for part in ray.get(asked) for one in part]))
     pending = [
-        [ray.remote(_matches).remote(str(store.folder), part, index) for part in _parts(store.index(split="train"))]
+        [matches.remote(str(store.folder), part, index) for part in _parts(store.index(split="train"))]
         for store in stores
     ]
     return [

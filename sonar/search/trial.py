@@ -96,7 +96,8 @@ def run_trial(
 def _claim(folder: Path, config: TrialConfig, prepared: Prepared) -> None:
     """Write what the folder is for, or refuse a folder that is for something else."""
     shared = {name: Path(path).name for name, path in prepared._asdict().items()}
-    key = config_hash({"config": to_dict(config), "prepared": shared})
+    # The folder of the base is named by its content; how a base would be made changes nothing where it is there.
+    key = config_hash({"config": to_dict(config), "prepared": shared}, ignore=("config.base",))
     path = folder / "run_id"
     if path.exists() and path.read_text() != key:
         raise ValueError(f"{folder} holds a run of another configuration, audio or base; give another folder")

@@ -35,9 +35,15 @@ def test_the_same_audio_in_a_moved_storage_is_the_same_run(tmp_path: Path) -> No
     assert run_trial(TrialConfig(), moved, finished(tmp_path / "run"), never).checkpoint == "somewhere"
 
 
-@pytest.mark.parametrize("other", ["config", "audio"])
+def test_the_same_base_made_in_another_way_is_the_same_run(tmp_path: Path) -> None:
+    config = override(TrialConfig(), {"base.pretrain.lr": 1e-5, "base.checkpoint": "base-c"})
+    assert run_trial(config, PREPARED, finished(tmp_path / "run"), never).checkpoint == "somewhere"
+
+
+@pytest.mark.parametrize("other", ["config", "audio", "base"])
 def test_a_folder_of_another_run_is_refused(other: str, tmp_path: Path) -> None:
     config = override(TrialConfig(), {"training.seed": 1}) if other == "config" else TrialConfig()
-    prepared = PREPARED._replace(new_shards="shards-z") if other == "audio" else PREPARED
+    others = {"audio": {"new_shards": "shards-z"}, "base": {"base": "base-z"}}
+    prepared = PREPARED._replace(**others.get(other, {}))
     with pytest.raises(ValueError, match="holds a run of another configuration, audio or base"):
         run_trial(config, prepared, finished(tmp_path / "run"), never)
