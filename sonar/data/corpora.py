@@ -1,24 +1,20 @@
-"""Corpora on disk -> clips: a manifest, a folder with metadata.csv, or a folder of class folders."""
+"""Corpora on disk -> clips: what a manifest or a folder lists, checked file by file."""
 
 from __future__ import annotations
 
-import csv
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from sonar.data.audio import AudioError, Quarantined, decode_audio, file_sha256, probe_audio
-from sonar.data.manifest import SPLITS, Clip, ManifestError, contained, read_manifest
-from sonar.data.splits import assign_splits, check_group_splits, check_labelled_splits
+from sonar.data.listing import Listed, list_folder
+from sonar.data.manifest import Clip, ManifestError, contained, read_manifest
+from sonar.data.splits import assign_splits, check_group_splits
 
-__all__ = ["AUDIO_SUFFIXES", "ScanResult", "check_labelled_splits", "load_corpus", "refuse_bad_share"]
-
-AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff"})
 MAX_BAD_FRACTION = 0.05
-_SPLIT_NAMES = {"valid": "dev", "validation": "dev", "val": "dev"} | {name: name for name in SPLITS}
 _SHOWN = 5  # bad files that an error names
 
 _Item = TypeVar("_Item")
@@ -29,15 +25,6 @@ class ScanResult(NamedTuple):
 
     clips: list[Clip]
     quarantine: tuple[Quarantined, ...]
-
-
-class _Listed(NamedTuple):
-    """A file that a corpus lists, before it was read: its path below the root; `label` and `split` may be empty."""
-
-    file: str
-    label: str
-    group: str
-    split: str
 
 
 def load_corpus(
@@ -66,7 +53,7 @@ def load_corpus(
     if root.is_file():
         found = _check_all(read_manifest(root), _check_header)
     else:
-        found = _check_all(_list_folder(root), partial(_read, root, domain))
+        found = _check_all(list_folder(root), partial(_read, root, domain))
     clips = [item for item in found if isinstance(item, Clip)]
     bad = tuple(item for item in found if isinstance(item, Quarantined))
     refuse_bad_share(bad, len(found), max_bad_fraction, str(root))
@@ -89,45 +76,6 @@ def refuse_bad_share(bad: tuple[Quarantined, ...], num_files: int, max_bad_fract
         )
 
 
-def _list_folder(root: Path) -> list[_Listed]:
-    table = root / "metadata.csv"
-    listed = list(_from_table(table) if table.exists() else _from_class_folders(root))
-    if not listed:
-        known = " ".join(sorted(AUDIO_SUFFIXES))
-        raise ValueError(f"no audio in {root}; give class folders with files of {known}, or a metadata.csv")
-    return listed
-
-
-def _from_table(table: Path) -> Iterator[_Listed]:
-    """Rows of a metadata.csv; a split is given in all of them or in none."""
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        columns = reader.fieldnames or ()
-        for column in ("file", "label"):
-            if column not in columns:
-                raise ManifestError(f"{table} lacks the column {column!r}; it has {', '.join(columns)}")
-        rows = list(reader)
-    seen: set[str] = set()
-    for number, row in enumerate(rows, start=1):
-        place, name, given = f"{table}, row {number}", row["file"], row.get("split") or ""
-        if not name or name in seen:
-            raise ManifestError(f"{place}: file is {name!r}; every row names another file")
-        if given not in _SPLIT_NAMES and (given or rows[0].get("split")):
-            raise ManifestError(f"{place}: split is {given!r}; allowed: {', '.join(_SPLIT_NAMES)}")
-        if given and not rows[0].get("split"):
-            raise ManifestError(f"{place}: split is {given!r}, but row 1 has none; give it in every row or in none")
-        seen.add(name)
-        yield _Listed(name, row["label"] or "", row.get("source_id") or name, _SPLIT_NAMES.get(given, ""))
-
-
-def _from_class_folders(root: Path) -> Iterator[_Listed]:
-    for path in sorted(root.rglob("*")):
-        relative = path.relative_to(root)
-        if path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith("."):
-            label = relative.parts[0] if len(relative.parts) > 1 else ""
-            yield _Listed(relative.as_posix(), label, relative.as_posix(), "")
-
-
 def _check_all(items: Iterable[_Item], check: Callable[[_Item], Clip | Quarantined]) -> list[Clip | Quarantined]:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(check, items))
@@ -141,7 +89,7 @@ def _check_header(clip: Clip) -> Clip | Quarantined:
     return clip
 
 
-def _read(root: Path, domain: str, item: _Listed) -> Clip | Quarantined:
+def _read(root: Path, domain: str, item: Listed) -> Clip | Quarantined:
     """The clip of a file, or the reason why there is none; no file makes this raise."""
     sha256 = ""
     try:
@@ -161,7 +109,7 @@ def _read(root: Path, domain: str, item: _Listed) -> Clip | Quarantined:
         channels=info.channels,
         corpus=corpus,
         domain=domain,
-        labels=(item.label,) if item.label else (),
+        labels=item.labels,
         group=f"{corpus}/{item.group}",
         split=item.split,
         sha256=sha256,
