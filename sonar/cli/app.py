@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from sonar.cli.data import data_app
+from sonar.cli.front import front_app
 from sonar.cli.model import register_model_commands
+from sonar.cli.report import register_report
 from sonar.cli.sequence import register_sequence
-from sonar.cli.sweep import front_app, register_report, run_script, sweep_app
+from sonar.cli.sweep import sweep_app
+from sonar.cli.sweep.run import run_script
 
 if TYPE_CHECKING:
     from sonar.search.space import Sweep

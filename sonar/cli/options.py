@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sonar.experiment import TrialConfig
     from sonar.search.space import Sweep
 
+SweepFolder = Annotated[Path, typer.Argument(help="Folder of a sweep, as in runs/bio.")]
 Data = Annotated[
     str | None, typer.Option(help="Folder or manifest of the new domain. Without it: the embedded corpus.")
 ]

@@ -1,4 +1,4 @@
-"""`sonar sweep`, `sonar front`, `sonar report`, and the command line of a sweep script."""
+"""`sonar sweep run`, and the command line of a sweep script."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sonar.cli.front.tables import print_table
 from sonar.cli.options import (
     Assignments,
     Base,
@@ -29,10 +30,11 @@ if TYPE_CHECKING:
     from sonar.search.run import RunOptions
     from sonar.search.space import Sweep
 
-sweep_app = typer.Typer(no_args_is_help=True, help="Run a sweep and see how it stands.")
-front_app = typer.Typer(no_args_is_help=True, help="The front of a sweep and a pick from it.")
 
-Folder = Annotated[Path, typer.Argument(help="Folder of a sweep, as in runs/bio.")]
+def register_run(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    settings = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+    app.command("run", context_settings=settings)(run_file)
 
 
 def run_script(sweep: Sweep) -> Callable[[], Any]:
@@ -81,65 +83,12 @@ def run_script(sweep: Sweep) -> Callable[[], Any]:
     return script
 
 
-@sweep_app.command(
-    "run",
-    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
-)
 def run_file(context: typer.Context, script: Annotated[Path, typer.Argument(help="A script with a SWEEP.")]) -> None:
     """Run a sweep script; its options follow its name (`sonar sweep run sweeps/bio.py --help`)."""
     found = runpy.run_path(str(script)).get("SWEEP")
     if found is None:
         raise ValueError(f"{script} defines no SWEEP; see sweeps/bio.py for one")
     run_script(found)(context.args)  # type: ignore[call-arg]
-
-
-@sweep_app.command()
-def status(folder: Folder) -> None:
-    """One line of progress and the trials that failed, with reasons."""
-    from sonar.search.progress import describe
-    from sonar.search.run import read_sweep
-
-    state = read_sweep(folder)
-    typer.echo(describe(state, _total(state)))
-    for record in state.trials.values():
-        if record.status == "failed":
-            typer.echo(f"  {record.trial_id} failed: {record.reason}")
-
-
-@front_app.command()
-def show(folder: Folder) -> None:
-    """The trials that no other one dominates."""
-    from sonar.search.results import front
-    from sonar.search.run import read_sweep
-
-    _print_table("front", front(read_sweep(folder)))
-
-
-@front_app.command("pick")
-def pick_command(
-    folder: Folder,
-    rule: Annotated[str, typer.Option(help="epsilon or knee.")] = "epsilon",
-    limit: Annotated[float | None, typer.Option(help="Highest forgetting rate, percent.")] = None,
-) -> None:
-    """Choose one trial of the front and say why."""
-    from sonar.search.results import pick
-    from sonar.search.run import read_sweep
-
-    record, chosen = pick(read_sweep(folder), rule, limit)
-    typer.echo(chosen.explanation)
-    typer.echo(f"checkpoint: {record.checkpoint}")
-
-
-def register_report(app: typer.Typer) -> None:
-    """Add `sonar report`."""
-
-    @app.command()
-    def report(folder: Folder) -> None:
-        """Write the sweep's one self-contained HTML page."""
-        from sonar.report import write_report
-        from sonar.search.run import read_sweep
-
-        typer.echo(f"wrote {write_report(read_sweep(folder), folder)}")
 
 
 def _run(sweep: Sweep, options: RunOptions, mlflow_uri: str | None) -> None:
@@ -159,7 +108,7 @@ def _run(sweep: Sweep, options: RunOptions, mlflow_uri: str | None) -> None:
         mirror.submit(snapshot(state, finished=True, artifacts=artifacts))
     finally:
         is_mirrored = mirror.close()
-    _print_table("all trials, best rank first", sorted(ranked_trials(state), key=lambda ranked: ranked.rank))
+    print_table("all trials, best rank first", sorted(ranked_trials(state), key=lambda ranked: ranked.rank))
     _print_outcome(state)
     typer.echo(f"report: {page}\ntrials: {folder / 'trials.csv'}")
     typer.echo(f"MLflow: {uri}{'' if is_mirrored else ' (incomplete: run again with --resume to mirror the rest)'}")
@@ -181,33 +130,3 @@ def _print_outcome(state: SweepState) -> None:
         typer.echo(f"no pick: {error}")
         return
     typer.echo(f"{chosen.explanation}\ncheckpoint: {record.checkpoint}")
-
-
-def _print_table(title: str, rows: list[Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=title)
-    for heading in ("trial", "rank", "plasticity %", "forgetting %", "worst %", "parameters"):
-        table.add_column(heading, justify="left" if heading in ("trial", "parameters") else "right")
-    for record, point, rank in rows:
-        params = " ".join(f"{key.split('.')[-1]}={_short(value)}" for key, value in record.params.items())
-        worst = f"{record.metrics['forgetting_worst']:+.1f}"
-        table.add_row(
-            record.trial_id,
-            str(rank),
-            f"{point.plasticity:+.1f}",
-            f"{point.forgetting_rate:+.1f}",
-            worst,
-            params,
-        )
-    console = Console()
-    (console if console.is_terminal else Console(width=160)).print(table)
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _total(state: SweepState) -> int:
-    return len(state.settings["anchors"]) + int(state.settings["num_trials"])
