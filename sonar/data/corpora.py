@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 from sonar.data.audio import AudioError, Quarantined, decode_audio, file_sha256, probe_audio
 from sonar.data.listing import Listed, list_folder
 from sonar.data.manifest import Clip, ManifestError, contained, read_manifest
-from sonar.data.splits import assign_splits, check_group_splits
+from sonar.data.splits import check_group_splits, complete_splits
 
 MAX_BAD_FRACTION = 0.05
 _SHOWN = 5  # bad files that an error names
@@ -57,8 +57,7 @@ def load_corpus(
     clips = [item for item in found if isinstance(item, Clip)]
     bad = tuple(item for item in found if isinstance(item, Quarantined))
     refuse_bad_share(bad, len(found), max_bad_fraction, str(root))
-    if clips and not clips[0].split:
-        clips = assign_splits(clips, seed=seed)
+    clips = complete_splits(clips, seed=seed)
     check_group_splits(clips)
     return ScanResult(clips, bad)
 
