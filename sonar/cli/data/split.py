@@ -128,7 +128,7 @@ def _print_duplicates(found: DuplicateReport) -> None:
     for name, pairs in (("across splits", found.across_splits()), ("inside a split", found.within_splits())):
         _print_list(f"duplicates {name}", map(_described, pairs))
     _print_list("too short to fingerprint", (clip.clip_id for clip in found.too_short))
-    _print_list("silent or standing still", (clip.clip_id for clip in found.featureless))
+    _print_list("too little sound to fingerprint", (clip.clip_id for clip in found.featureless))
     _print_list("unreadable", (f"{bad.path}: {bad.reason}" for bad in found.unreadable))
 
 
