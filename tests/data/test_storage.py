@@ -109,9 +109,9 @@ def test_a_manifest_is_written_to_and_read_from_a_url(corpus: Path, make_clip: C
     for suffix in (".csv", ".parquet"):
         write_manifest([clip], f"memory://store/m{suffix}")
         assert read_manifest(f"memory://store/m{suffix}") == [clip]
-    with pytest.raises(ManifestError, match="memory://store/c/a.wav lies outside memory://else; write the manifest"):
+    with pytest.raises(ManifestError, match=r"memory://store/c/a.wav lies outside memory://else; write the manifest"):
         write_manifest([clip], "memory://else/m.csv")
-    with pytest.raises(FileNotFoundError, match="no manifest at memory://store/none.csv"):
+    with pytest.raises(FileNotFoundError, match=r"no manifest at memory://store/none.csv"):
         read_manifest("memory://store/none.csv")
 
 
@@ -198,7 +198,7 @@ def test_a_storage_that_cannot_be_reached_is_named(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="nosuch://x/y: Protocol not known: nosuch"):
         exists("nosuch://x/y")
     (tmp_path / "x.zip").write_text("no archive")
-    with pytest.raises(StorageError, match="x.zip: File is not a zip file"):
+    with pytest.raises(StorageError, match=r"x.zip: File is not a zip file"):
         list_files(f"zip://::{tmp_path}/x.zip")
     with pytest.raises(StorageError, match=r"http://127.0.0.1:9/a: Cannot connect"):
         read_bytes("http://127.0.0.1:9/a")
