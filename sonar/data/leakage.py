@@ -77,7 +77,7 @@ def duplicate_report(clips: Sequence[Clip], *, run: Run = map) -> DuplicateRepor
     """Find the clips that are the same audio.
 
     Args:
-        clips: of one manifest, or of all that train and evaluate together.
+        clips: with splits, of one manifest, or of all that train and evaluate together.
         run: maps a function over the clips in order, elsewhere if it likes; that decodes and takes most of the time.
             An item may also be an `AudioError`, as a guarded pool of processes gives for a decoder that crashed.
 
@@ -89,14 +89,14 @@ def duplicate_report(clips: Sequence[Clip], *, run: Run = map) -> DuplicateRepor
     readable = [row for row, one in enumerate(prints) if isinstance(one, _Print)]
     exact = _exact(clips, {row: prints[row].audio_sha256 for row in readable})
     near = _near(clips, prints, readable)
-    short = [row for row in readable if len(prints[row].fingerprint.words) < MIN_FRAMES]
-    featureless = [row for row in readable if row not in set(short) and not _has_features(prints[row].fingerprint)]
+    blank = [row for row in readable if not _has_features(prints[row].fingerprint)]
+    short = [len(prints[row].fingerprint.words) < MIN_FRAMES for row in blank]
     bad = [(clip, one) for clip, one in zip(clips, prints, strict=True) if isinstance(one, AudioError)]
     return DuplicateReport(
         num_clips=len(clips),
         duplicates=(*exact, *near),
-        too_short=tuple(clips[row] for row in short),
-        featureless=tuple(clips[row] for row in featureless),
+        too_short=tuple(clips[row] for row, is_short in zip(blank, short, strict=True) if is_short),
+        featureless=tuple(clips[row] for row, is_short in zip(blank, short, strict=True) if not is_short),
         unreadable=tuple(Quarantined(clip.path, str(error), clip.sha256) for clip, error in bad),
     )
 

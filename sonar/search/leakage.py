@@ -71,7 +71,8 @@ def without_near_duplicates(shards: Sequence[Path], cache: Path, say: Say) -> li
 def find_near_duplicates(shards: Sequence[Path]) -> list[list[NearDuplicate]]:
     """For each folder of shards its near-duplicates of evaluation clips of any, by tasks on the connected Ray.
 
-    The evaluation clips' fingerprints are held by the driver and by every node: 40 KB for a clip of 10 s.
+    The evaluation clips' fingerprints are held by the driver and by every node, indexed in parts: 40 KB for a clip of
+    10 s.
     """
     stores = [ClipStore(folder) for folder in shards]
     held_out = [(store, np.flatnonzero([c.split != "train" for c in store.clips])) for store in stores]
