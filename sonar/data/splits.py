@@ -89,22 +89,6 @@ def complete_splits(
     return [clip._replace(split=placed[clip.group]) for clip in clips]
 
 
-def complete_splits(
-    clips: Sequence[Clip], *, fractions: Mapping[str, float] = DEFAULT_FRACTIONS, seed: int = 0
-) -> list[Clip]:
-    """Deal the clips without a split over the splits that no clip has by itself; the others keep theirs.
-
-    Returns:
-        The clips in their order.
-    """
-    given = {clip.split for clip in clips}
-    left = {split: share for split, share in fractions.items() if split not in given}
-    total = sum(left.values())
-    left = {split: share / total for split, share in left.items()} or {"train": 1.0}
-    dealt = iter(assign_splits([clip for clip in clips if not clip.split], fractions=left, seed=seed))
-    return [clip if clip.split else next(dealt) for clip in clips]
-
-
 def check_group_splits(clips: Sequence[Clip]) -> None:
     """Refuse splits that tear a group apart.
 

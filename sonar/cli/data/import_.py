@@ -1,0 +1,89 @@
+"""`sonar data import`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from sonar.data.importers.importer import Importer
+
+
+def register_import(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command("import")(import_)
+
+
+def import_(
+    corpus: Annotated[str | None, typer.Argument(help="Name of the corpus or layout; --list names them.")] = None,
+    path: Annotated[Path | None, typer.Argument(help="Where it lies.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Manifest to write, .parquet or .csv, in a folder that holds the audio.")
+    ] = None,
+    domain: Annotated[str, typer.Option(help="Domain name written to the manifest.")] = "new",
+    fold: Annotated[int | None, typer.Option(help="Official fold that becomes the test split.")] = None,
+    column: Annotated[
+        list[str] | None, typer.Option(help="Field and its column in the corpus, as in label=species; repeatable.")
+    ] = None,
+    extract_to: Annotated[
+        Path | None, typer.Option(help="Folder to unpack Parquet, Arrow and tar to; what is there already is kept.")
+    ] = None,
+    max_bad_fraction: Annotated[float, typer.Option(help="Share of unusable files above which it stops.")] = 0.05,
+    show: Annotated[bool, typer.Option("--list", help="What can be imported, and how it lies on disk.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --list: as JSON.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="With --list: as a Markdown table.")] = False,
+) -> None:
+    """Read a published corpus with its official split, check every file and write its manifest."""
+    from sonar.data.importers import IMPORTERS, ImportOptions, find_importer, markdown_table
+    from sonar.data.importers.run import import_corpus
+    from sonar.data.manifest import write_manifest
+
+    if show and as_markdown:
+        typer.echo(markdown_table())
+    elif show:
+        _show(list(IMPORTERS.values()), as_json)
+    elif corpus is None or path is None or out is None:
+        raise ValueError("give a corpus, a path and --out, or --list to see what can be imported")
+    else:
+        importer = find_importer(corpus)
+        options = ImportOptions(fold=fold, columns=_assignments(column or []), extract_to=extract_to)
+        _check_out(out, extract_to or path)
+        found = import_corpus(importer, path, domain=domain, options=options, max_bad_fraction=max_bad_fraction)
+        write_manifest(found.clips, out)
+        hours = sum(clip.duration_s for clip in found.clips) / 3600
+        typer.echo(f"{len(found.clips)} clips, {hours:.2f} h; {len(found.quarantine)} quarantined; manifest: {out}")
+        for note in found.notes:
+            typer.echo(f"  note: {note}")
+        for bad in found.quarantine:
+            typer.echo(f"  quarantined {bad.path}: {bad.reason}")
+
+
+def _assignments(texts: list[str]) -> dict[str, str]:
+    for text in texts:
+        if not all(text.partition("=")):
+            raise ValueError(f"--column {text}: give FIELD=COLUMN, as in label=species")
+    return {text.partition("=")[0]: text.partition("=")[2] for text in texts}
+
+
+def _check_out(out: Path, audio: Path) -> None:
+    """Refuse before the audio is read what could not be written after it."""
+    if not audio.resolve().is_relative_to(out.resolve().parent):
+        raise ValueError(f"{audio} does not lie below the folder of {out}: a manifest lies above its audio")
+
+
+def _show(importers: list[Importer], as_json: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = ("name", "title", "expects", "group", "split_note", "license", "source", "task")
+    if as_json:
+        typer.echo(json.dumps([{name: getattr(item, name) for name in shown} for item in importers], indent=2))
+        return
+    table = Table("corpus", "expected below PATH", "split and group", "from", show_lines=True)
+    for item in importers:
+        where = f"{item.split_note}\ngroup: {item.group}"
+        table.add_row(f"{item.name}\n{item.title}", item.expects, where, f"{item.source}\n{item.license}")
+    Console().print(table)

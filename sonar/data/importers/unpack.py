@@ -1,0 +1,108 @@
+"""Audio out of containers: into files of our own naming, whole or absent, kept where they are there already."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from sonar.data.importers.importer import ImportOptions
+from sonar.files import sha256_of, write_whole_file
+
+MAX_AUDIO_BYTES = 2 * 2**30  # more than four hours of 16-bit stereo at 32 kHz; a longer one is cut before it is packed
+_KEPT_IN_MEMORY = 16 * 2**20  # of one file while it is hashed; the rest waits on disk
+_FILES_PER_FOLDER = 1000
+_MAX_NAME = 80
+_MAGIC = {b"RIFF": ".wav", b"fLaC": ".flac", b"OggS": ".ogg", b"FORM": ".aiff", b"ID3": ".mp3"}
+
+
+class RefusedEntry(ValueError):
+    """An entry of a container that is not unpacked; the message is the reason."""
+
+
+def destination(options: ImportOptions, container: Path) -> Path:
+    """The folder to unpack to.
+
+    Raises:
+        ValueError: none was chosen.
+    """
+    if options.extract_to is None:
+        raise ValueError(f"the audio lies inside {container.name}; say where to unpack it: --extract-to FOLDER")
+    return options.extract_to
+
+
+def safe_name(name: str) -> str:
+    """A name without a path: letters, digits, - _ and ., the first no dot, of limited length."""
+    return re.sub(r"[^\w.-]+", "_", name, flags=re.ASCII).strip(".")[:_MAX_NAME] or "_"
+
+
+def place(container: str, number: int, key: str) -> str:
+    """Path, without a suffix, of the entry `number` of a container: no part of it is taken from a name as it is."""
+    folder = "/".join(safe_name(part) for part in container.split("/"))
+    return f"{folder}/{number // _FILES_PER_FOLDER:05d}/{number:08d}_{safe_name(key)}"
+
+
+def unpack(source: BinaryIO, folder: Path, stem: str) -> str:
+    """Write what is left of `source` below `folder`; memory does not follow its size.
+
+    A file that holds the same bytes already is left as it is.
+
+    Args:
+        source: an audio file.
+        folder: to unpack to.
+        stem: path below it, as `place` gives it; the suffix follows from the content.
+
+    Returns:
+        Path below `folder`.
+
+    Raises:
+        RefusedEntry: more than MAX_AUDIO_BYTES.
+    """
+    digest = hashlib.sha256()
+    with tempfile.SpooledTemporaryFile(max_size=_KEPT_IN_MEMORY) as held:
+        while chunk := source.read(2**20):
+            digest.update(chunk)
+            held.write(chunk)
+            if held.tell() > MAX_AUDIO_BYTES:
+                raise RefusedEntry(f"more than {MAX_AUDIO_BYTES} bytes; longer recordings are cut before packing")
+        held.seek(0)
+        file = stem + _suffix(held.read(4))
+        held.seek(0)
+        path = folder / file
+        if not path.is_file() or path.is_symlink() or sha256_of(path) != digest.hexdigest():
+            write_whole_file(path, lambda target: shutil.copyfileobj(held, target))
+    return file
+
+
+def as_labels(value: Any, names: Sequence[str] = ()) -> tuple[str, ...]:
+    """Classes of a value in a container: a text, a number, a list of them, or nothing.
+
+    Args:
+        value: what stands there.
+        names: of the classes that numbers count; a number beyond them (as -1) is no class.
+
+    Raises:
+        RefusedEntry: another kind of value.
+    """
+    if value is None or value == "":
+        return ()
+    if isinstance(value, list):
+        return tuple(label for item in value for label in as_labels(item, names))
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise RefusedEntry(
+            f"its label is {str(value)[:_MAX_NAME]!r}; it must be a text, a whole number or a list of them"
+        )
+    if isinstance(value, int) and names:
+        return (names[value],) if 0 <= value < len(names) else ()
+    return (str(value),)
+
+
+def _suffix(head: bytes) -> str:
+    """The suffix that suits the content; `.mp3` for frames without a tag, `.bin` for what is no audio known here."""
+    if head[:2] in (b"\xff\xfb", b"\xff\xf3", b"\xff\xf2", b"\xff\xfa"):
+        return ".mp3"
+    return next((suffix for magic, suffix in _MAGIC.items() if head.startswith(magic)), ".bin")
