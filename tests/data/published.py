@@ -13,6 +13,7 @@ import numpy as np
 import soundfile
 
 from sonar.data.importers import ImportOptions
+from sonar.data.importers.unpack import place
 
 
 class Truth(NamedTuple):
@@ -326,13 +327,13 @@ def huggingface(root: Path) -> Tree:
         )
         made.cast(features).to_parquet(root / "data" / f"{name}-00000-of-00001.parquet")
         for number in range(4):
-            file = f"{name}-00000-of-00001.parquet/00000/{number:08d}_{name}{number}.wav"
+            file = f"{place(f'{name}-00000-of-00001.parquet', number, f'{name}{number}')}.wav"
             files[file] = Truth((("owl", "wren")[number % 2],), f"{name} {number // 2}", split)
     return Tree(root / "data", files, ImportOptions(columns={"group": "speaker"}, extract_to=root / "unpacked"))
 
 
 def webdataset(root: Path) -> Tree:
-    (root / "data").mkdir()
+    (root / "data").mkdir(parents=True)
     files = {}
     for name, split in {"train": "train", "valid": "dev", "test": "test"}.items():
         with tarfile.open(root / "data" / f"{name}-0000.tar", "w") as tar:
@@ -341,7 +342,7 @@ def webdataset(root: Path) -> Tree:
                 (root / "made.json").write_text(json.dumps({"label": ["owl", "wren"][: number + 1], "group": name}))
                 for suffix in (".wav", ".json"):
                     tar.add(root / f"made{suffix}", f"{number:04d}{suffix}")
-                file = f"{name}-0000.tar/00000/{number + 1:08d}_{number:04d}.wav"
+                file = f"{place(f'{name}-0000.tar', number + 1, f'{number:04d}')}.wav"
                 files[file] = Truth(("owl", "wren")[: number + 1], name, split)
     return Tree(root / "data", files, ImportOptions(extract_to=root / "unpacked"))
 

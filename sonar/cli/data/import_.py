@@ -32,7 +32,9 @@ def import_(
         Path | None, typer.Option(help="Folder to unpack Parquet, Arrow and tar to; what is there already is kept.")
     ] = None,
     max_bad_fraction: Annotated[float, typer.Option(help="Share of unusable files above which it stops.")] = 0.05,
-    show: Annotated[bool, typer.Option("--list", help="What can be imported, and how it lies on disk.")] = False,
+    show: Annotated[
+        bool, typer.Option("--list", help="What can be imported, or one corpus of it, and how it lies on disk.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="With --list: as JSON.")] = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="With --list: as a Markdown table.")] = False,
 ) -> None:
@@ -44,7 +46,7 @@ def import_(
     if show and as_markdown:
         typer.echo(markdown_table())
     elif show:
-        _show(list(IMPORTERS.values()), as_json)
+        _show([find_importer(corpus)] if corpus else list(IMPORTERS.values()), as_json)
     elif corpus is None or path is None or out is None:
         raise ValueError("give a corpus, a path and --out, or --list to see what can be imported")
     else:
@@ -76,14 +78,15 @@ def _check_out(out: Path, audio: Path) -> None:
 
 def _show(importers: list[Importer], as_json: bool) -> None:
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     shown = ("name", "title", "expects", "group", "split_note", "license", "source", "task")
     if as_json:
         typer.echo(json.dumps([{name: getattr(item, name) for name in shown} for item in importers], indent=2))
         return
-    table = Table("corpus", "expected below PATH", "split and group", "from", show_lines=True)
+    table = Table(Column("corpus", max_width=24), Column("on disk, below PATH", overflow="fold"), show_lines=True)
     for item in importers:
-        where = f"{item.split_note}\ngroup: {item.group}"
-        table.add_row(f"{item.name}\n{item.title}", item.expects, where, f"{item.source}\n{item.license}")
+        about = {"split": item.split_note, "group": item.group, "from": item.source, "licence": item.license}
+        told = "\n".join(f"{name}: {value}" for name, value in about.items())
+        table.add_row(f"{item.name}\n({item.title}; {item.task})", f"{item.expects}\n\n{told}")
     Console().print(table)

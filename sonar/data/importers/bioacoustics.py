@@ -72,9 +72,11 @@ def _tidy(path: str) -> str:
 
 
 def _below(root: Path, path: str) -> str:
-    """A path of BEANS' tables, which starts at its repository, as a path below the set's folder."""
+    """A path of BEANS' tables, which starts at its repository, as the path of that file below the set's folder."""
     parts = PurePosixPath(path).parts
-    return "/".join(parts[parts.index(root.name) + 1 :]) if root.name in parts[:-1] else path
+    shorter = (PurePosixPath(*parts[begin:]) for begin in range(len(parts)))
+    inside = (part for part in shorter if not part.is_absolute() and ".." not in part.parts)
+    return next((part.as_posix() for part in inside if (root / part).is_file()), path)
 
 
 def _recordists(root: Path) -> dict[str, str]:

@@ -41,14 +41,13 @@ class _Found(NamedTuple):
 
 
 def _huggingface(root: Path, options: ImportOptions) -> Listing:
-    tables = [*sorted(root.rglob("*.parquet")), *_arrow_files(root)]
+    tables = [*sorted(path for path in root.rglob("*.parquet") if path.is_file()), *_arrow_files(root)]
     if not tables:
         return list_audiofolder(root, options)
     folder = destination(options, tables[0])
     found = _Found([], [])
     for table in tables:
-        if not table.resolve().is_relative_to(folder.resolve()):
-            _read_table(table, table.relative_to(root).as_posix(), options, found)
+        _read_table(table, table.relative_to(root).as_posix(), options, found)
     unlabelled = counted((item.file for item in found.files if not item.labels), UNLABELLED)
     return with_notes(published(folder, found.files), unlabelled, refused=found.refused)
 
@@ -60,7 +59,9 @@ def _arrow_files(root: Path) -> list[Path]:
         content = read_json(state)
         if not isinstance(content, dict) or not isinstance(content.get("_data_files"), list):
             raise ManifestError(f"{state} lacks _data_files; it is no dataset of save_to_disk")
-        files += [contained(str(item["filename"]), state.parent) for item in content["_data_files"]]
+        for item in content["_data_files"]:
+            contained(item["filename"], state.parent)
+            files.append(state.parent / item["filename"])
     return files
 
 
@@ -116,8 +117,7 @@ def _columns(schema: pa.Schema, table: Path, options: ImportOptions) -> _Columns
             raise ValueError(
                 f"column {name}={column}: {table.name} has {', '.join(schema.names)}; fields are {', '.join(_FIELDS)}"
             )
-    metadata = (schema.metadata or {}).get(b"huggingface", b"{}")
-    features: dict[str, Any] = json.loads(metadata).get("info", {}).get("features", {})
+    features = _features(schema, table)
     audio = options.columns.get("audio") or _first(
         [name for name, feature in features.items() if _type(feature) == "Audio"],
         [field.name for field in schema if _holds_bytes(field.type)],
@@ -133,12 +133,22 @@ def _columns(schema: pa.Schema, table: Path, options: ImportOptions) -> _Columns
     return _Columns(audio, label, group, _names(features.get(label)))
 
 
+def _features(schema: pa.Schema, table: Path) -> dict[str, Any]:
+    """What `datasets` wrote of the columns; nothing where another program wrote the table."""
+    try:
+        return dict(json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {}))
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise ManifestError(f"{table}: what its metadata says under 'huggingface' cannot be read: {error}") from error
+
+
 def _first(*choices: Iterable[str]) -> str:
     return next((name for names in choices for name in names), "")
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:
-    return pa.types.is_struct(kind) and {"bytes", "path"} <= {kind.field(i).name for i in range(kind.num_fields)}
+    kinds = {field.name: field.type for field in kind} if pa.types.is_struct(kind) else {}
+    binary = kinds.get("bytes", pa.null())
+    return "path" in kinds and (pa.types.is_binary(binary) or pa.types.is_large_binary(binary))
 
 
 def _type(feature: Any) -> str:

@@ -41,9 +41,15 @@ def safe_name(name: str) -> str:
 
 
 def place(container: str, number: int, key: str) -> str:
-    """Path, without a suffix, of the entry `number` of a container: no part of it is taken from a name as it is."""
-    folder = "/".join(safe_name(part) for part in container.split("/"))
-    return f"{folder}/{number // _FILES_PER_FOLDER:05d}/{number:08d}_{safe_name(key)}"
+    """Path, without a suffix, of the entry `number` of a container: no part of it is taken from a name as it is.
+
+    Args:
+        container: its path in the corpus; each has a folder of its own.
+        number: counts the entries.
+        key: name of the entry, of any content.
+    """
+    digest = hashlib.sha256(container.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{safe_name(container)}-{digest}/{number // _FILES_PER_FOLDER:05d}/{number:08d}_{safe_name(key)}"
 
 
 def unpack(source: BinaryIO, folder: Path, stem: str) -> str:

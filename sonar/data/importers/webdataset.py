@@ -106,7 +106,8 @@ class _Reader:
 
 
 def _webdataset(path: Path, options: ImportOptions) -> Listing:
-    tars = [path] if path.is_file() else sorted({tar for pattern in _TAR_PATTERNS for tar in path.rglob(pattern)})
+    below = {tar for pattern in _TAR_PATTERNS for tar in path.rglob(pattern) if tar.is_file()}
+    tars = [path] if path.is_file() else sorted(below)
     if not tars:
         raise MissingPart(f".tar in {path}")
     if unknown := options.columns.keys() - {"label", "group"}:
