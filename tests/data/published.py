@@ -12,14 +12,23 @@ from typing import NamedTuple
 import numpy as np
 import soundfile
 
-from sonar.data.importers import ImportOptions
+from sonar.data.corpora import ScanResult, finish_scan
+from sonar.data.importers import IMPORTERS, ImportOptions
+from sonar.data.importers.run import scan_import
 from sonar.data.importers.unpack import place
+from sonar.data.scan import ScanOptions
 
 
 class Truth(NamedTuple):
     labels: tuple[str, ...]
     group: str
     split: str
+
+
+def imported(name: str, path: Path, options: ImportOptions | None = None, max_bad_fraction: float = 0.0) -> ScanResult:
+    """A corpus as `sonar data import` takes it in."""
+    found = scan_import(IMPORTERS[name], path, domain="d", options=options, scan=ScanOptions(workers=1)).found
+    return finish_scan(found, name=str(path), max_bad_fraction=max_bad_fraction)
 
 
 class Tree(NamedTuple):

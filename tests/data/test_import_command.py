@@ -34,7 +34,7 @@ def test_a_corpus_becomes_a_manifest_with_the_chosen_fold(sonar: Run, tmp_path: 
     out = tmp_path / "m.csv"
     status, said, _ = sonar("esc50", tree.path, "--out", out, "--domain", "env", "--fold", 2)
     assert status == 0
-    assert said.startswith("10 clips, 0.00 h; 0 quarantined; manifest: ")
+    assert said.startswith("10 clips, 0.00 h; 0 files quarantined")
     clips = read_manifest(out)
     assert {clip.group for clip in clips if clip.split == "test"} == {"esc50/200032"}
     assert {(clip.corpus, clip.domain) for clip in clips} == {("esc50", "env")}
@@ -47,7 +47,7 @@ def test_columns_and_the_folder_to_unpack_to_reach_the_importer(sonar: Run, tmp_
     assert (status, "--extract-to" in errors) == (2, True)
     status, said, _ = sonar(*arguments, "--extract-to", tmp_path / "audio")
     assert status == 0
-    assert "  note: no official split for dev: dealt from the training part, by group" in said.splitlines()
+    assert "note: no official split for dev: dealt from the training part, by group" in said.splitlines()
     assert {clip.group for clip in read_manifest(tmp_path / "m.parquet") if clip.split == "test"} == {
         "data/test 0",
         "data/test 1",
@@ -61,6 +61,9 @@ def test_quarantined_files_are_named_and_too_many_stop_it(sonar: Run, tmp_path: 
     status, said, _ = sonar("emodb", tree.path, "--out", out)
     assert status == 0
     assert f"  quarantined {tmp_path}/wav/notes.wav: the file's name does not follow the scheme" in said
+    report = json.loads((tmp_path / "m.quarantine.json").read_text())
+    assert [item["path"] for item in report["files"]] == [f"{tmp_path}/wav/notes.wav"]
+    assert report["strata"]["emodb"]["bad"] == 1
     status, _, errors = sonar("emodb", tree.path, "--out", tmp_path / "n.parquet", "--max-bad-fraction", 0.01)
     assert status == 2
     assert "1 of 43 files" in errors
@@ -96,7 +99,10 @@ def test_the_list_names_every_corpus_and_what_it_expects(sonar: Run, monkeypatch
     assert "UrbanSound8K" not in sonar("esc50", "--list")[1]
 
 
-def test_the_list_is_given_as_json(sonar: Run) -> None:
+def test_the_list_and_the_result_are_given_as_json(sonar: Run, tmp_path: Path) -> None:
+    tree = TREES["tau"](tmp_path)
+    said = sonar("tau", tree.path, "--out", tmp_path / "m.parquet", "--json")[1]
+    assert json.loads(said)["clips"] == len(tree.files)
     listed = json.loads(sonar("--list", "--json")[1])
     assert [item["name"] for item in listed] == list(IMPORTERS)
     assert all(item[key] for item in listed for key in ("title", "expects", "group", "split_note", "license", "source"))

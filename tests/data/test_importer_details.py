@@ -11,11 +11,10 @@ import pytest
 import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
-from published import TREES, text, write_noise
+from published import TREES, imported, text, write_noise
 
 from sonar.data.importers import IMPORTERS, ImportOptions, Listing, find_importer
 from sonar.data.importers.importer import held_out, published
-from sonar.data.importers.run import import_corpus
 from sonar.data.importers.tables import split_named_in
 from sonar.data.listing import Listed
 from sonar.data.manifest import SPLITS, ManifestError
@@ -117,18 +116,18 @@ def test_a_listed_file_that_is_not_there_is_quarantined(tmp_path: Path) -> None:
     tree = TREES["esc50"](tmp_path)
     gone = min(tree.files)
     (tmp_path / gone).unlink()
-    found = import_corpus(IMPORTERS["esc50"], tree.path, domain="env", max_bad_fraction=0.1)
+    found = imported("esc50", tree.path, max_bad_fraction=0.1)
     assert [(bad.path, bad.reason) for bad in found.quarantine] == [(str(tmp_path / gone), "no such file")]
     assert len(found.clips) == len(tree.files) - 1
     with pytest.raises(ValueError, match=r"1 of 10 files of .* are unusable"):
-        import_corpus(IMPORTERS["esc50"], tree.path, domain="env")
+        imported("esc50", tree.path)
 
 
 def test_a_table_cannot_reach_outside_its_folder(tmp_path: Path) -> None:
     secret = write_noise(tmp_path / "secret.wav")
     write_noise(tmp_path / "corpus" / "good.wav")
     text(tmp_path / "corpus" / "t.csv", ["file,label", "good.wav,x", "../secret.wav,x", f"{secret},x"])
-    found = import_corpus(IMPORTERS["csv"], tmp_path / "corpus" / "t.csv", domain="d", max_bad_fraction=0.9)
+    found = imported("csv", tmp_path / "corpus" / "t.csv", max_bad_fraction=0.9)
     assert [Path(clip.path).name for clip in found.clips] == ["good.wav"]
     assert sorted(bad.reason.partition("path ")[2].partition(";")[0] for bad in found.quarantine) == sorted(
         [f"../secret.wav leads out of {tmp_path / 'corpus'}", f"{secret} is absolute"]
@@ -218,7 +217,7 @@ def test_an_uploader_on_both_sides_of_the_published_split_is_told(tmp_path: Path
     listing = listing_of("fsd50k", tree.path)
     assert splits_of(listing) == {file: truth.split for file, truth in tree.files.items()}
     assert "1 groups stand in several official splits, as 'uploader ann'; the split is kept" in listing.notes
-    assert not import_corpus(IMPORTERS["fsd50k"], tree.path, domain="env").quarantine
+    assert not imported("fsd50k", tree.path).quarantine
 
 
 def test_scenes_outside_the_official_fold_are_left_out_and_counted(tmp_path: Path) -> None:
@@ -252,7 +251,7 @@ def test_gtzan_is_found_where_its_copies_have_it_and_as_au(place: str, tmp_path:
     assert [item.file for item in listing.files] == [
         f"{inside}{name}" for name in ("blues/blues.00000.au", "jazz/jazz.00001.au", "pop/x.wav")
     ]
-    found = import_corpus(IMPORTERS["gtzan"], tmp_path, domain="music", max_bad_fraction=0.5)
+    found = imported("gtzan", tmp_path, max_bad_fraction=0.5)
     assert [bad.reason for bad in found.quarantine] == ["no such file"]
 
 
@@ -283,7 +282,9 @@ def test_a_name_outside_the_scheme_is_quarantined_and_not_guessed(name: str, fil
     assert [(bad.path, bad.reason) for bad in listing.refused] == [
         (str(tmp_path / file), "the file's name does not follow the scheme of the corpus")
     ]
-    assert import_corpus(IMPORTERS[name], tree.path, domain="speech").quarantine == listing.refused
+    assert imported(name, tree.path, max_bad_fraction=0.1).quarantine == tuple(
+        bad._replace(stratum=name) for bad in listing.refused
+    )
 
 
 def test_songs_of_ravdess_are_counted_and_its_archive_folder_may_stay(tmp_path: Path) -> None:
@@ -344,7 +345,7 @@ def test_segments_of_a_table_become_clips_of_their_own(tmp_path: Path) -> None:
     write_noise(tmp_path / "long.wav", seconds=1.0)
     rows = ["file,labels,start_s,duration_s", "long.wav,a;b,0,0.25", "long.wav,b,0.5,0.25", "long.wav,,0.75,"]
     text(tmp_path / "t.csv", rows)
-    clips = import_corpus(IMPORTERS["csv"], tmp_path / "t.csv", domain="d").clips
+    clips = imported("csv", tmp_path / "t.csv").clips
     assert [(clip.start_s, clip.duration_s, clip.labels) for clip in clips] == [
         (0.0, 0.25, ("a", "b")),
         (0.5, 0.25, ("b",)),

@@ -3,10 +3,9 @@
 from pathlib import Path
 
 import pytest
-from published import TREES, Tree, Truth
+from published import TREES, Tree, Truth, imported
 
 from sonar.data.importers import IMPORTERS
-from sonar.data.importers.run import import_corpus
 from sonar.data.manifest import SPLITS, read_manifest, write_manifest
 from sonar.data.splits import torn_groups
 
@@ -33,7 +32,7 @@ def test_a_corpus_lists_labels_groups_and_official_splits_of_all_its_files(corpu
 
 
 def test_an_imported_corpus_is_split_without_a_torn_group_and_as_published(corpus: str, tree: Tree) -> None:
-    found = import_corpus(IMPORTERS[corpus], tree.path, domain="d", options=tree.options, max_bad_fraction=0.0)
+    found = imported(corpus, tree.path, tree.options)
     assert found.quarantine == ()
     root = tree.options.extract_to or (tree.path.parent if tree.path.is_file() else tree.path)
     by_file = {Path(clip.path).relative_to(root.resolve()).as_posix(): clip for clip in found.clips}
@@ -48,7 +47,7 @@ def test_an_imported_corpus_is_split_without_a_torn_group_and_as_published(corpu
 
 
 def test_what_is_imported_can_be_written_and_read(corpus: str, tree: Tree, tmp_path: Path) -> None:
-    found = import_corpus(IMPORTERS[corpus], tree.path, domain="d", options=tree.options)
+    found = imported(corpus, tree.path, tree.options)
     write_manifest(found.clips, tmp_path / "m.parquet")
     assert read_manifest(tmp_path / "m.parquet") == found.clips
 

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sonar.cli.data.scan import conclude, scan_progress
+
 if TYPE_CHECKING:
-    from sonar.data.importers.importer import Importer
+    from sonar.data.importers.importer import Importer, ImportOptions
+    from sonar.data.importers.run import Imported
 
 
 def register_import(app: typer.Typer) -> None:
@@ -21,7 +24,7 @@ def import_(
     corpus: Annotated[str | None, typer.Argument(help="Name of the corpus or layout; --list names them.")] = None,
     path: Annotated[Path | None, typer.Argument(help="Where it lies.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Manifest to write, .parquet or .csv, in a folder that holds the audio.")
+        Path | None, typer.Option(help="Manifest to write, .parquet or .csv, in a folder above the audio.")
     ] = None,
     domain: Annotated[str, typer.Option(help="Domain name written to the manifest.")] = "new",
     fold: Annotated[int | None, typer.Option(help="Official fold that becomes the test split.")] = None,
@@ -31,17 +34,17 @@ def import_(
     extract_to: Annotated[
         Path | None, typer.Option(help="Folder to unpack Parquet, Arrow and tar to; what is there already is kept.")
     ] = None,
-    max_bad_fraction: Annotated[float, typer.Option(help="Share of unusable files above which it stops.")] = 0.05,
+    max_bad_fraction: Annotated[
+        float, typer.Option(help="Share of unusable files above which no manifest is written.", min=0, max=1)
+    ] = 0.05,
     show: Annotated[
         bool, typer.Option("--list", help="What can be imported, or one corpus of it, and how it lies on disk.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="With --list: as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the list or the result as JSON.")] = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="With --list: as a Markdown table.")] = False,
 ) -> None:
     """Read a published corpus with its official split, check every file and write its manifest."""
     from sonar.data.importers import IMPORTERS, ImportOptions, find_importer, markdown_table
-    from sonar.data.importers.run import import_corpus
-    from sonar.data.manifest import write_manifest
 
     if show and as_markdown:
         typer.echo(markdown_table())
@@ -53,14 +56,22 @@ def import_(
         importer = find_importer(corpus)
         options = ImportOptions(fold=fold, columns=_assignments(column or []), extract_to=extract_to)
         _check_out(out, extract_to or path)
-        found = import_corpus(importer, path, domain=domain, options=options, max_bad_fraction=max_bad_fraction)
-        write_manifest(found.clips, out)
-        hours = sum(clip.duration_s for clip in found.clips) / 3600
-        typer.echo(f"{len(found.clips)} clips, {hours:.2f} h; {len(found.quarantine)} quarantined; manifest: {out}")
-        for note in found.notes:
-            typer.echo(f"  note: {note}")
-        for bad in found.quarantine:
-            typer.echo(f"  quarantined {bad.path}: {bad.reason}")
+        imported = _read(importer, path, out, domain, options, as_json)
+        for note in () if as_json else imported.notes:
+            typer.echo(f"note: {note}")
+        conclude(imported.found, str(path), str(out), max_bad_fraction=max_bad_fraction, as_json=as_json)
+
+
+def _read(importer: Importer, path: Path, out: Path, domain: str, options: ImportOptions, quiet: bool) -> Imported:
+    from sonar.data.importers.run import scan_import
+    from sonar.data.manifest import check_manifest_name
+    from sonar.data.scan import ScanOptions
+
+    record = f"{check_manifest_name(str(out))}.scan.jsonl"
+    with scan_progress(quiet=quiet) as report:
+        return scan_import(
+            importer, path, domain=domain, options=options, scan=ScanOptions(record=record, report=report)
+        )
 
 
 def _assignments(texts: list[str]) -> dict[str, str]:

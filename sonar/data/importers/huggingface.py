@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sonar.data.audio import Quarantined
+from sonar.data.audio_errors import Quarantined
 from sonar.data.importers.audiofolder import list_audiofolder
 from sonar.data.importers.importer import Importer, ImportOptions, Listing, published, with_notes
 from sonar.data.importers.tables import UNLABELLED, counted, read_json, split_named_in
-from sonar.data.importers.unpack import RefusedEntry, as_labels, destination, place, unpack
+from sonar.data.importers.unpack import RefusedEntry, Unpacker, as_labels, destination, place
 from sonar.data.listing import Listed
-from sonar.data.manifest import ManifestError, contained
+from sonar.data.manifest import ManifestError
+from sonar.data.storage import contained
 
 _ROWS_AT_A_TIME = 8  # audio of so many rows is in memory
 _FIELDS = ("audio", "label", "group")
@@ -34,8 +35,9 @@ class _Columns(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """What the tables gave."""
+    """What the tables gave, and where their audio goes."""
 
+    unpacker: Unpacker
     files: list[Listed]
     refused: list[Quarantined]
 
@@ -44,51 +46,51 @@ def _huggingface(root: Path, options: ImportOptions) -> Listing:
     tables = [*sorted(path for path in root.rglob("*.parquet") if path.is_file()), *_arrow_files(root)]
     if not tables:
         return list_audiofolder(root, options)
-    folder = destination(options, tables[0])
-    found = _Found([], [])
-    for table in tables:
-        _read_table(table, table.relative_to(root).as_posix(), options, found)
+    with Unpacker(destination(options, tables[0])) as unpacker:
+        found = _Found(unpacker, [], [])
+        for table in tables:
+            _read_table(table, table.relative_to(root).as_posix(), options, found)
     unlabelled = counted((item.file for item in found.files if not item.labels), UNLABELLED)
-    return with_notes(published(folder, found.files), unlabelled, refused=found.refused)
+    return with_notes(published(unpacker.folder, found.files), unlabelled, refused=found.refused)
 
 
 def _arrow_files(root: Path) -> list[Path]:
     """Those that state.json of a saved dataset names; what `map` left beside them is not the data."""
-    files = []
-    for state in sorted(root.rglob("state.json")):
-        content = read_json(state)
-        if not isinstance(content, dict) or not isinstance(content.get("_data_files"), list):
-            raise ManifestError(f"{state} lacks _data_files; it is no dataset of save_to_disk")
-        for item in content["_data_files"]:
-            contained(item["filename"], state.parent)
-            files.append(state.parent / item["filename"])
-    return files
+    return [state.parent / name for state in sorted(root.rglob("state.json")) for name in _saved_names(state)]
+
+
+def _saved_names(state: Path) -> list[str]:
+    try:
+        names = [str(item["filename"]) for item in read_json(state)["_data_files"]]
+    except (KeyError, TypeError) as error:
+        raise ManifestError(f"{state} lacks _data_files with a filename each; save_to_disk writes them") from error
+    for name in names:
+        contained(name, state.parent)
+    return names
 
 
 def _read_table(table: Path, shown: str, options: ImportOptions, found: _Found) -> None:
     """Unpack the rows of a table; a broken table ends where it breaks, and the rows before it stay."""
-    assert options.extract_to is not None
     split, number = split_named_in(shown), 0
     try:
         for columns, row in _rows(table, options):
-            where = f"{shown}:{number}"
             try:
-                found.files.append(_unpack_row(row, columns, options.extract_to, shown, number)._replace(split=split))
+                found.files.append(_unpack_row(row, columns, found.unpacker, shown, number)._replace(split=split))
             except RefusedEntry as error:
-                found.refused.append(Quarantined(where, str(error), ""))
+                found.refused.append(Quarantined(f"{shown}:{number}", str(error), "", error.kind))
             number += 1
     except pa.ArrowException as error:
         found.refused.append(Quarantined(shown, f"the table is broken at row {number}: {error}", ""))
 
 
-def _unpack_row(row: dict[str, Any], columns: _Columns, folder: Path, shown: str, number: int) -> Listed:
+def _unpack_row(row: dict[str, Any], columns: _Columns, unpacker: Unpacker, shown: str, number: int) -> Listed:
     audio = row[columns.audio] or {}
     if audio.get("bytes") is None:
-        raise RefusedEntry(f"no bytes in the table, only the path {audio.get('path')}")
+        raise RefusedEntry(f"no bytes in the table, only the path {audio.get('path')}", "missing")
     labels = as_labels(row[columns.label], columns.names) if columns.label else ()
     group = "/".join(as_labels(row[columns.group])) if columns.group else ""
     stem = place(shown, number, Path(audio.get("path") or "").stem)
-    file = unpack(io.BytesIO(audio["bytes"]), folder, stem)
+    file = unpacker.put(io.BytesIO(audio["bytes"]), stem)
     return Listed(file, labels, group or f"{shown}:{number}")
 
 

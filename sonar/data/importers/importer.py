@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from sonar.data.audio import Quarantined
+from sonar.data.audio_errors import Quarantined
 from sonar.data.listing import Listed
 from sonar.data.manifest import SPLITS, ManifestError
 

@@ -1,56 +1,49 @@
-"""A corpus on disk -> its clips with splits."""
+"""A corpus on disk -> its clips."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import NamedTuple
 
-from sonar.data.audio import Quarantined
-from sonar.data.corpora import MAX_BAD_FRACTION, refuse_bad_share, scan_listed
+from sonar.data.corpora import ScanResult, scan_listed
 from sonar.data.importers.importer import Importer, ImportOptions
-from sonar.data.manifest import Clip
-from sonar.data.splits import check_group_splits, complete_splits
+from sonar.data.scan import ScanOptions
 
 
 class Imported(NamedTuple):
-    """Good clips with splits; what was left out, with reasons; and what the importer has to say."""
+    """What a corpus holds, not yet judged (see `finish_scan`), and what the importer has to say."""
 
-    clips: list[Clip]
-    quarantine: tuple[Quarantined, ...]
+    found: ScanResult
     notes: tuple[str, ...]
 
 
-def import_corpus(
+def scan_import(
     importer: Importer,
     path: Path,
     *,
     domain: str,
     options: ImportOptions | None = None,
-    max_bad_fraction: float = MAX_BAD_FRACTION,
+    scan: ScanOptions | None = None,
 ) -> Imported:
-    """List a corpus, check every file and give the clips without an official split one, by group.
+    """List a corpus and check every file that it lists.
 
     Args:
         importer: of the corpus.
         path: where it lies.
         domain: written to every clip.
         options: what the importer may be told.
-        max_bad_fraction: share of unusable files and entries above which it stops.
+        scan: how the files are checked.
+
+    Returns:
+        Clips with their official split or an empty one; files and entries that are left out.
 
     Raises:
         FileNotFoundError: a part of the layout is missing.
-        ValueError: an option that does not suit, too many unusable files, or splits that tear a group apart.
+        ValueError: an option that does not suit.
         ManifestError: a table that does not fit.
     """
     listing = importer.read(path, options)
-    found = scan_listed(listing.root, listing.files, corpus=corpus_name(importer, path), domain=domain)
-    quarantine = (*listing.refused, *found.quarantine)
-    refuse_bad_share(quarantine, len(listing.files) + len(listing.refused), max_bad_fraction, str(path))
-    clips = complete_splits(found.clips)
-    check_group_splits(clips)
-    return Imported(clips, quarantine, listing.notes)
-
-
-def corpus_name(importer: Importer, path: Path) -> str:
-    """The published name, or that of the folder or file for a corpus of one's own."""
-    return importer.name if importer.published else path.resolve().stem
+    corpus = importer.name if importer.published else path.resolve().stem
+    found = scan_listed(listing.root, listing.files, corpus=corpus, domain=domain, options=scan)
+    refused = tuple(bad._replace(stratum=corpus) for bad in listing.refused)
+    return Imported(found._replace(quarantine=(*refused, *found.quarantine)), listing.notes)

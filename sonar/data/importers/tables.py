@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sonar.data.audio import Quarantined
+from sonar.data.audio_errors import Quarantined
 from sonar.data.importers.importer import MissingPart
 from sonar.data.listing import SPLIT_NAMES, Listed
 from sonar.data.manifest import ManifestError

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple, cast
 
-from sonar.data.audio import Quarantined
+from sonar.data.audio_errors import Quarantined
 from sonar.data.importers.importer import Importer, ImportOptions, Listing, MissingPart, published, with_notes
 from sonar.data.importers.tables import UNLABELLED, counted, split_named_in
-from sonar.data.importers.unpack import MAX_AUDIO_BYTES, RefusedEntry, as_labels, destination, place, unpack
+from sonar.data.importers.unpack import MAX_AUDIO_BYTES, RefusedEntry, Unpacker, as_labels, destination, place
 from sonar.data.listing import AUDIO_SUFFIXES, Listed
 
 _TAR_PATTERNS = ("*.tar", "*.tar.gz", "*.tgz", "*.tar.xz", "*.tar.bz2")
@@ -43,7 +43,7 @@ class _Sample:
 class _Reader:
     """One pass over the tars; what it finds adds up."""
 
-    folder: Path
+    unpacker: Unpacker
     columns: dict[str, str]
     files: list[Listed] = field(default_factory=list)
     refused: list[Quarantined] = field(default_factory=list)
@@ -66,8 +66,10 @@ class _Reader:
         """Key and suffix of a member that is to be read."""
         if member.isdir():
             return None
-        if reason := _hostile(member):
-            self.refused.append(Quarantined(f"{shown}:{member.name}", reason, ""))
+        try:
+            _check_harmless(member)
+        except RefusedEntry as error:
+            self.refused.append(Quarantined(f"{shown}:{member.name}", str(error), "", error.kind))
             return None
         path = PurePosixPath(member.name)
         base, _, _ = path.name.partition(".")
@@ -89,7 +91,7 @@ class _Reader:
             self.sample.texts[name.suffix] = source.read()
             return
         stem = place(shown, self.sample.number, PurePosixPath(member.name).with_suffix("").name)
-        self.sample.audio.append(unpack(source, self.folder, stem))
+        self.sample.audio.append(self.unpacker.put(source, stem))
 
     def _close(self, shown: str) -> None:
         """List the audio of the sample that is read."""
@@ -112,26 +114,32 @@ def _webdataset(path: Path, options: ImportOptions) -> Listing:
         raise MissingPart(f".tar in {path}")
     if unknown := options.columns.keys() - {"label", "group"}:
         raise ValueError(f"webdataset reads label and group from .json, not {', '.join(sorted(unknown))}")
-    reader = _Reader(destination(options, tars[0]), {"label": "label", "group": "group", **options.columns})
-    for tar in tars:
-        reader.read(tar, tar.name if path.is_file() else tar.relative_to(path).as_posix())
+    with Unpacker(destination(options, tars[0])) as unpacker:
+        reader = _Reader(unpacker, {"label": "label", "group": "group", **options.columns})
+        for tar in tars:
+            reader.read(tar, tar.name if path.is_file() else tar.relative_to(path).as_posix())
     ignored = counted(reader.ignored, "{count} members are neither audio nor labels, as {examples}")
     unlabelled = counted((item.file for item in reader.files if not item.labels), UNLABELLED)
-    return with_notes(published(reader.folder, reader.files), ignored, unlabelled, refused=reader.refused)
+    return with_notes(published(unpacker.folder, reader.files), ignored, unlabelled, refused=reader.refused)
 
 
-def _hostile(member: tarfile.TarInfo) -> str:
-    """Why a member is not read; empty where it may be."""
+def _check_harmless(member: tarfile.TarInfo) -> None:
+    """Refuse what is no plain file of a bearable size under a plain name.
+
+    Raises:
+        RefusedEntry: says what it is.
+    """
     if member.issym() or member.islnk():
-        return f"a link to {member.linkname}"
+        raise RefusedEntry(f"a link to {member.linkname}", "outside")
     if not member.isreg() or member.issparse():
-        return "a device, pipe or sparse file"
+        raise RefusedEntry("a device, pipe or sparse file", "not a file")
     if PurePosixPath(member.name).is_absolute():
-        return "an absolute path"
+        raise RefusedEntry("an absolute path", "outside")
     if ".." in PurePosixPath(member.name).parts:
-        return "a path with .."
+        raise RefusedEntry("a path with ..", "outside")
     limit = _MAX_LABEL_BYTES if member.name.lower().endswith(_LABEL_SUFFIXES) else MAX_AUDIO_BYTES
-    return f"{member.size} bytes; at most {limit} are read" if member.size > limit else ""
+    if member.size > limit:
+        raise RefusedEntry(f"{member.size} bytes; at most {limit} are read", "bad header")
 
 
 def _described(sample: _Sample, columns: dict[str, str]) -> _Described:
