@@ -70,6 +70,14 @@ def test_quarantined_files_are_named_and_too_many_stop_it(sonar: Run, tmp_path: 
     assert not (tmp_path / "n.parquet").exists()
 
 
+def test_a_manifest_may_lie_elsewhere_with_a_root(sonar: Run, tmp_path: Path) -> None:
+    tree = TREES["tau"](tmp_path / "data" / "tau")
+    out = tmp_path / "elsewhere" / "m.parquet"
+    assert sonar("tau", tree.path, "--out", out)[0] == 2
+    assert sonar("tau", tree.path, "--out", out, "--root", tmp_path / "data")[0] == 0
+    assert all(Path(clip.path).is_file() for clip in read_manifest(out, root=tmp_path / "data"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -77,7 +85,7 @@ def test_quarantined_files_are_named_and_too_many_stop_it(sonar: Run, tmp_path: 
         (("esc51", ".", "--out", "m.parquet"), "no importer 'esc51'; there are folder, "),
         (("esc50", ".", "--out", "m.parquet"), "ESC-50: there is no meta/esc50.csv; expected below PATH:"),
         (("csv", "t.csv", "--out", "m.parquet", "--column", "label"), "--column label: give FIELD=COLUMN"),
-        (("esc50", "..", "--out", "m.parquet"), ".. does not lie below the folder of m.parquet"),
+        (("esc50", "..", "--out", "m.parquet"), ".. does not lie below "),
     ],
 )
 def test_a_users_error_ends_with_status_2(

@@ -18,7 +18,7 @@ from published import TREES, imported, text, write_noise
 
 from sonar.data.audio import file_sha256
 from sonar.data.importers import IMPORTERS, ImportOptions, Listing, unpack
-from sonar.data.manifest import ManifestError
+from sonar.data.manifest import ManifestError, write_manifest
 
 CLASSES = ["owl", "wren"]
 
@@ -155,8 +155,19 @@ def test_metadata_that_cannot_be_read_is_refused(tmp_path: Path, sounds: list[by
 
 def test_a_table_without_audio_is_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"audio": ["a.wav"], "n": [1]}), tmp_path / "a.parquet")
-    with pytest.raises(ManifestError, match=r"a.parquet has no audio column of bytes and path; it has audio, n"):
+    with pytest.raises(ManifestError, match=r"no table below .* has the audio column, of bytes and path: a.parquet"):
         read("huggingface", tmp_path, tmp_path / "out")
+    with pytest.raises(ManifestError, match=r"no table below .* has the audio column"):
+        read("huggingface", tmp_path, tmp_path / "out", audio="sound")
+
+
+def test_a_manifest_beside_the_shards_is_no_shard(tmp_path: Path) -> None:
+    tree = TREES["huggingface"](tmp_path)
+    found = imported("huggingface", tree.path, tree.options)
+    write_manifest(found.clips, tree.path / "m.parquet", root=tmp_path)
+    listing = IMPORTERS["huggingface"].read(tree.path, tree.options)
+    assert len(listing.files) == len(tree.files)
+    assert "1 tables have no audio column and are left out, as m.parquet" in listing.notes
 
 
 def test_a_saved_dataset_cannot_point_outside_its_folder(tmp_path: Path, sounds: list[bytes]) -> None:
@@ -362,6 +373,19 @@ def test_a_sample_whose_label_cannot_be_read_is_quarantined(
     listing = read("webdataset", make_tar(tmp_path / "a.tar", add), tmp_path / "out")
     assert bytes_of(listing) == [sounds[1]]
     assert [(bad.path, bad.reason.startswith(reason)) for bad in listing.refused] == [("a.tar:a", True)]
+
+
+def test_a_label_without_audio_is_quarantined(tmp_path: Path, sounds: list[bytes]) -> None:
+    def add(member: Add) -> None:
+        member("a.json", b"{}")
+        member("b.wav", sounds[0])
+        member("c.cls", b"1")
+
+    listing = read("webdataset", make_tar(tmp_path / "a.tar", add), tmp_path / "out")
+    assert bytes_of(listing) == sounds[:1]
+    assert [(bad.path, bad.reason, bad.kind) for bad in listing.refused] == [
+        (f"a.tar:{key}", "no audio of a known kind beside its label", "missing") for key in "ac"
+    ]
 
 
 def test_a_field_that_webdataset_does_not_know_is_refused(tmp_path: Path) -> None:

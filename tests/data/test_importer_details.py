@@ -210,6 +210,13 @@ def test_uploaders_are_the_groups_of_fsd50k_only_where_they_are_known(tmp_path: 
     assert any("every clip is a group of its own" in note for note in listing.notes)
 
 
+def test_a_clip_whose_uploader_is_not_told_is_refused(tmp_path: Path) -> None:
+    tree = TREES["fsd50k"](tmp_path)
+    (tmp_path / "FSD50K.metadata" / "dev_clips_info_FSD50K.json").write_text('{"1": {"uploader": "ann"}}')
+    with pytest.raises(ManifestError, match=r"dev_clips_info_FSD50K.json tells no uploader of 2"):
+        listing_of("fsd50k", tree.path)
+
+
 def test_an_uploader_on_both_sides_of_the_published_split_is_told(tmp_path: Path) -> None:
     tree = TREES["fsd50k"](tmp_path)
     info = tmp_path / "FSD50K.metadata" / "eval_clips_info_FSD50K.json"

@@ -23,8 +23,9 @@ def register_import(app: typer.Typer) -> None:
 def import_(
     corpus: Annotated[str | None, typer.Argument(help="Name of the corpus or layout; --list names them.")] = None,
     path: Annotated[Path | None, typer.Argument(help="Where it lies.")] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Manifest to write, .parquet or .csv, in a folder above the audio.")
+    out: Annotated[Path | None, typer.Option(help="Manifest to write, .parquet or .csv.")] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="Folder above the audio, if the manifest is to lie elsewhere.")
     ] = None,
     domain: Annotated[str, typer.Option(help="Domain name written to the manifest.")] = "new",
     fold: Annotated[int | None, typer.Option(help="Official fold that becomes the test split.")] = None,
@@ -55,11 +56,12 @@ def import_(
     else:
         importer = find_importer(corpus)
         options = ImportOptions(fold=fold, columns=_assignments(column or []), extract_to=extract_to)
-        _check_out(out, extract_to or path)
+        _check_above(root or out.resolve().parent, extract_to or path)
         imported = _read(importer, path, out, domain, options, as_json)
         for note in () if as_json else imported.notes:
             typer.echo(f"note: {note}")
-        conclude(imported.found, str(path), str(out), max_bad_fraction=max_bad_fraction, as_json=as_json)
+        above = None if root is None else str(root)
+        conclude(imported.found, str(path), str(out), root=above, max_bad_fraction=max_bad_fraction, as_json=as_json)
 
 
 def _read(importer: Importer, path: Path, out: Path, domain: str, options: ImportOptions, quiet: bool) -> Imported:
@@ -81,10 +83,10 @@ def _assignments(texts: list[str]) -> dict[str, str]:
     return {text.partition("=")[0]: text.partition("=")[2] for text in texts}
 
 
-def _check_out(out: Path, audio: Path) -> None:
+def _check_above(root: Path, audio: Path) -> None:
     """Refuse before the audio is read what could not be written after it."""
-    if not audio.resolve().is_relative_to(out.resolve().parent):
-        raise ValueError(f"{audio} does not lie below the folder of {out}: a manifest lies above its audio")
+    if not audio.resolve().is_relative_to(root.resolve()):
+        raise ValueError(f"{audio} does not lie below {root}: put the manifest above its audio, or give --root")
 
 
 def _show(importers: list[Importer], as_json: bool) -> None:

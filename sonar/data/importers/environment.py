@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from sonar.data.importers.importer import Importer, ImportOptions, Listing, existing, held_out, published
 from sonar.data.importers.tables import counted, read_json, read_rows
@@ -66,9 +67,16 @@ def _fsd50k_part(root: Path, table: Path, part: str) -> Iterator[Listed]:
         split = SPLIT_NAMES.get(row["split"]) if part == "dev" else "test"
         if split is None:
             raise ManifestError(f"{table}: split of {row['fname']} is {row['split']!r}; it is train or val")
-        uploader = clips.get(row["fname"], {}).get("uploader")
+        uploader = _uploader(clips, row["fname"], info) if clips else ""
         group = f"uploader {uploader}" if uploader else row["fname"]
         yield Listed(f"FSD50K.{part}_audio/{row['fname']}.wav", tuple(row["labels"].split(",")), group, split)
+
+
+def _uploader(clips: Any, fname: str, info: Path) -> str:
+    try:
+        return clips[fname]["uploader"]
+    except (KeyError, TypeError) as error:
+        raise ManifestError(f"{info} tells no uploader of {fname}") from error
 
 
 def _tau(root: Path, options: ImportOptions) -> Listing:

@@ -34,12 +34,17 @@ class _Columns(NamedTuple):
     names: tuple[str, ...]
 
 
+class _NoAudio(ManifestError):
+    """A table without an audio column, as a manifest is."""
+
+
 class _Found(NamedTuple):
     """What the tables gave, and where their audio goes."""
 
     unpacker: Unpacker
     files: list[Listed]
     refused: list[Quarantined]
+    skipped: list[str]
 
 
 def _huggingface(root: Path, options: ImportOptions) -> Listing:
@@ -47,11 +52,15 @@ def _huggingface(root: Path, options: ImportOptions) -> Listing:
     if not tables:
         return list_audiofolder(root, options)
     with Unpacker(destination(options, tables[0])) as unpacker:
-        found = _Found(unpacker, [], [])
+        found = _Found(unpacker, [], [], [])
         for table in tables:
             _read_table(table, table.relative_to(root).as_posix(), options, found)
+    if not found.files and not found.refused:
+        names = ", ".join(found.skipped)
+        raise ManifestError(f"no table below {root} has the audio column, of bytes and path: {names}")
+    skipped = counted(found.skipped, "{count} tables have no audio column and are left out, as {examples}")
     unlabelled = counted((item.file for item in found.files if not item.labels), UNLABELLED)
-    return with_notes(published(unpacker.folder, found.files), unlabelled, refused=found.refused)
+    return with_notes(published(unpacker.folder, found.files), skipped, unlabelled, refused=found.refused)
 
 
 def _arrow_files(root: Path) -> list[Path]:
@@ -79,6 +88,8 @@ def _read_table(table: Path, shown: str, options: ImportOptions, found: _Found) 
             except RefusedEntry as error:
                 found.refused.append(Quarantined(f"{shown}:{number}", str(error), "", error.kind))
             number += 1
+    except _NoAudio:
+        found.skipped.append(shown)
     except pa.ArrowException as error:
         found.refused.append(Quarantined(shown, f"the table is broken at row {number}: {error}", ""))
 
@@ -114,18 +125,18 @@ def _rows(table: Path, options: ImportOptions) -> Iterator[tuple[_Columns, dict[
 
 def _columns(schema: pa.Schema, table: Path, options: ImportOptions) -> _Columns:
     """Columns by choice, by the types that `datasets` wrote into the schema, or by name."""
-    for name, column in options.columns.items():
-        if name not in _FIELDS or column not in schema.names:
-            raise ValueError(
-                f"column {name}={column}: {table.name} has {', '.join(schema.names)}; fields are {', '.join(_FIELDS)}"
-            )
     features = _features(schema, table)
     audio = options.columns.get("audio") or _first(
         [name for name, feature in features.items() if _type(feature) == "Audio"],
         [field.name for field in schema if _holds_bytes(field.type)],
     )
-    if not audio or not _holds_bytes(schema.field(audio).type):
-        raise ManifestError(f"{table} has no audio column of bytes and path; it has {', '.join(schema.names)}")
+    if audio not in schema.names or not _holds_bytes(schema.field(audio).type):
+        raise _NoAudio(f"{table} has no audio column of bytes and path; it has {', '.join(schema.names)}")
+    for name, column in options.columns.items():
+        if name not in _FIELDS or column not in schema.names:
+            raise ValueError(
+                f"column {name}={column}: {table.name} has {', '.join(schema.names)}; fields are {', '.join(_FIELDS)}"
+            )
     classes = [name for name, feature in features.items() if _names(feature)]
     by_name = [name for name in _LABEL_COLUMNS if name in schema.names]
     label = options.columns.get("label") or _first(by_name, classes)

@@ -43,7 +43,8 @@ def scan_import(
         ManifestError: a table that does not fit.
     """
     listing = importer.read(path, options)
-    corpus = importer.name if importer.published else path.resolve().stem
+    own_name = path.stem if path.is_file() else path.resolve().name
+    corpus = importer.name if importer.published else own_name
     found = scan_listed(listing.root, listing.files, corpus=corpus, domain=domain, options=scan)
     refused = tuple(bad._replace(stratum=corpus) for bad in listing.refused)
     return Imported(found._replace(quarantine=(*refused, *found.quarantine)), listing.notes)

@@ -95,12 +95,12 @@ class _Reader:
 
     def _close(self, shown: str) -> None:
         """List the audio of the sample that is read."""
-        if not self.sample.audio:
-            return
         try:
+            if self.sample.texts and not self.sample.audio:
+                raise RefusedEntry("no audio of a known kind beside its label", "missing")
             described = _described(self.sample, self.columns)
         except RefusedEntry as error:
-            self.refused.append(Quarantined(f"{shown}:{self.sample.key}", str(error), ""))
+            self.refused.append(Quarantined(f"{shown}:{self.sample.key}", str(error), "", error.kind))
             return
         group = described.group or f"{shown}:{self.sample.key}"
         split = split_named_in(shown)
