@@ -5,6 +5,7 @@ import io
 import json
 import os
 import tarfile
+import tracemalloc
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -208,7 +209,7 @@ def test_an_audiofolder_with_a_table_is_listed(tmp_path: Path, suffix: str) -> N
         ("{", "line 1 is no JSON"),
         ("[1]", "line 1 holds no object"),
         ('{"file_name": ""}', "row 1: file_name is ''; every row names a file"),
-        ('{"file_name": "a.wav", "label": {}}', "row 1: its label is '{}'; it must be a text"),
+        ('{"file_name": "a.wav", "label": {}}', "row 1: its label or group is '{}'; it must be a text"),
     ],
 )
 def test_a_table_of_an_audiofolder_that_does_not_fit_is_refused(tmp_path: Path, line: str, message: str) -> None:
@@ -270,18 +271,21 @@ def test_samples_of_a_tar_give_bytes_and_labels(tmp_path: Path, sounds: list[byt
         member("x/2.right.wav", sounds[3])
         member("x/2.jpg", b"a picture")
         member("y/2.wav", sounds[4])
+        member("y/3.json", b'{"species": 0}')
+        member("y/3.wav", sounds[5])
 
     suffix = {"w": ".tar", "w:gz": ".tar.gz", "w:xz": ".tar.xz"}[mode]
     tar = make_tar(tmp_path / "data" / f"a{suffix}", add, mode)
     for path in (tar, tar.parent):
         listing = read("webdataset", path, tmp_path / "out", label="species", group="bird")
-        assert bytes_of(listing) == sounds[:5]
-        assert [item.labels for item in listing.files] == [("3",), ("owl", "wren"), ("rook",), ("rook",), ()]
+        assert bytes_of(listing) == sounds
+        labels = [item.labels for item in listing.files]
+        assert labels == [("3",), ("owl", "wren"), ("rook",), ("rook",), (), ("0",)]
         groups = [item.group for item in listing.files]
-        assert groups == [f"{tar.name}:x/0", "12", f"{tar.name}:x/2", f"{tar.name}:x/2", f"{tar.name}:y/2"]
+        assert groups == [f"{tar.name}:x/0", "12", *[f"{tar.name}:x/2"] * 2, f"{tar.name}:y/2", f"{tar.name}:y/3"]
         assert listing.notes == (
             "1 members are neither audio nor labels, as .jpg",
-            f"1 clips have no label, as {listing.files[-1].file}",
+            f"1 clips have no label, as {listing.files[4].file}",
         )
 
 
@@ -332,6 +336,22 @@ def test_audio_beyond_the_limit_is_refused_unread(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_header_that_would_fill_the_memory_is_refused(tmp_path: Path, sounds: list[bytes]) -> None:
+    def add(member: Add) -> None:
+        member("a.wav", sounds[0])
+        member("././@LongLink", bytes(50 * 2**20), type=tarfile.GNUTYPE_LONGNAME)
+        member("b.wav", sounds[1])
+
+    make_tar(tmp_path / "a.tar.gz", add, "w:gz")
+    tracemalloc.start()
+    listing = read("webdataset", tmp_path, tmp_path / "out")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert bytes_of(listing) == sounds[:1]
+    assert listing.refused[0].reason == "the tar is broken: a header of 52428800 bytes; at most 1048576 are read"
+    assert peak < 40 * 2**20  # what one read of compressed bytes unfolds to, and not the header
+
+
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
 def test_a_tar_that_is_cut_off_keeps_its_whole_samples(tmp_path: Path, sounds: list[bytes], mode: str) -> None:
     noise = [os.urandom(20_000) for _ in range(4)]
@@ -358,7 +378,9 @@ def test_what_is_no_tar_is_quarantined(tmp_path: Path, content: bytes) -> None:
         ("a.json", b"{", "its label cannot be read: "),
         ("a.json", b"[" * 100_000, "its label cannot be read: "),
         ("a.json", b"[1]", "its .json holds no object"),
-        ("a.json", b'{"label": {"x": 1}}', "its label is "),
+        ("a.json", b'{"label": {"x": 1}}', "its label or group is "),
+        ("a.json", b'{"label": [["x"]]}', "its label or group is "),
+        ("a.json", b'{"group": 0.5}', "its label or group is "),
         ("a.cls", b"\xff\xfe", "its label cannot be read: "),
     ],
 )

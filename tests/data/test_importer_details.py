@@ -294,6 +294,15 @@ def test_a_name_outside_the_scheme_is_quarantined_and_not_guessed(name: str, fil
     )
 
 
+def test_what_a_mac_leaves_beside_the_audio_is_no_audio(tmp_path: Path) -> None:
+    for name in ("emodb", "gtzan", "audioset", "huggingface", "webdataset"):
+        tree = TREES[name](tmp_path / name)
+        before = IMPORTERS[name].read(tree.path, tree.options)
+        for path in [path for path in tree.path.rglob("*") if path.suffix in {".wav", ".parquet", ".tar"}]:
+            path.with_name(f"._{path.name}").write_bytes(b"\0\5\26\7 left by a Mac")
+        assert IMPORTERS[name].read(tree.path, tree.options) == before
+
+
 def test_songs_of_ravdess_are_counted_and_its_archive_folder_may_stay(tmp_path: Path) -> None:
     tree = TREES["ravdess"](tmp_path / "Audio_Speech_Actors_01-24")
     listing = listing_of("ravdess", tmp_path)

@@ -9,7 +9,7 @@ from typing import Any
 
 from sonar.data.importers.generic import choose_columns
 from sonar.data.importers.importer import ImportOptions, Listing, MissingPart, published
-from sonar.data.importers.tables import UNLABELLED, counted, read_rows, split_named_in
+from sonar.data.importers.tables import UNLABELLED, counted, read_rows, split_named_in, visible
 from sonar.data.importers.unpack import RefusedEntry, as_labels
 from sonar.data.listing import AUDIO_SUFFIXES, Listed
 from sonar.data.manifest import ManifestError
@@ -33,7 +33,7 @@ def list_audiofolder(root: Path, options: ImportOptions) -> Listing:
     if not files:
         raise MissingPart(f".parquet, state.json, metadata.csv, metadata.jsonl or audio in {root}")
     unlabelled = counted((item.file for item in files if not item.labels), UNLABELLED)
-    return published(root, files, filter(None, [unlabelled]))
+    return published(root, files, [unlabelled])
 
 
 def _from_table(root: Path, table: Path, options: ImportOptions) -> Iterator[Listed]:
@@ -67,7 +67,7 @@ def _json_rows(table: Path) -> Iterator[dict[str, Any]]:
 
 def _from_folders(root: Path) -> list[Listed]:
     """Audio below folders of classes, which lie below folders of splits where all of the uppermost name one."""
-    paths = [path.relative_to(root) for path in sorted(root.rglob("*")) if path.suffix.lower() in AUDIO_SUFFIXES]
+    paths = [path.relative_to(root) for path in visible(root.rglob("*")) if path.suffix.lower() in AUDIO_SUFFIXES]
     with_splits = all(len(path.parts) > 1 and split_named_in(path.parts[0]) for path in paths)
     files = []
     for path in paths:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sonar.data.importers.importer import Importer, ImportOptions, Listing, existing, published
-from sonar.data.importers.tables import read_rows
+from sonar.data.importers.tables import read_rows, visible
 from sonar.data.listing import AUDIO_SUFFIXES, Listed
 from sonar.data.manifest import ManifestError
 
@@ -34,15 +34,18 @@ def _audioset(root: Path, options: ImportOptions) -> Listing:
         for row in read_rows(root / "class_labels_indices.csv", ("index", "mid", "display_name"))
     }
     local = _local_audio(root)
-    files, notes = [], []
+    files: list[Listed] = []
+    notes = []
     for name, split in _TABLES.items():
         if not (root / name).exists():
             continue
-        segments = list(_segments(root / name, classes))
-        here = [segment for segment in segments if segment.video in local]
-        files += [Listed(local[segment.video], segment.labels, segment.video, split) for segment in here]
-        if missing := len(segments) - len(here):
-            notes.append(f"{missing} of {len(segments)} segments of {name} have no audio here and are left out")
+        total, before = 0, len(files)
+        for segment in _segments(root / name, classes):
+            total += 1
+            if segment.video in local:
+                files.append(Listed(local[segment.video], segment.labels, segment.video, split))
+        if missing := total - (len(files) - before):
+            notes.append(f"{missing} of {total} segments of {name} have no audio here and are left out")
     return published(root, files, notes)
 
 
@@ -62,7 +65,7 @@ def _segments(table: Path, classes: dict[str, str]) -> Iterator[_Segment]:
 def _local_audio(root: Path) -> dict[str, str]:
     """Video -> its audio file below `root`."""
     found = {}
-    for path in sorted(root.rglob("*")):
+    for path in visible(root.rglob("*")):
         if path.suffix.lower() in AUDIO_SUFFIXES and (match := _STEM.fullmatch(path.stem)):
             found[match["video"]] = path.relative_to(root).as_posix()
     return found

@@ -54,7 +54,7 @@ def _beans(root: Path, options: ImportOptions) -> Listing:
             group = f"recordist {recordists[stem]}" if (stem := Path(file).stem) in recordists else file
             files.append(Listed(file, (row["label"],), group, split))
     note = "" if recordists else "recordists are not in the tables: every clip is a group of its own, the split is kept"
-    return published(root, files, filter(None, [note]))
+    return published(root, files, [note])
 
 
 def _beans_table(root: Path, split: str) -> Path:
@@ -62,13 +62,8 @@ def _beans_table(root: Path, split: str) -> Path:
         raise MissingPart(
             f"annotations.{split}.csv in {root}: with {split}.jsonl it is a detection set, which is not read"
         )
-    places = (".", "meta", "data/metadata")
-    found = [*(f"{place}/annotations.{split}.csv" for place in places), *(f"{place}/{split}.csv" for place in places)]
-    return existing(root, *map(_tidy, found), f"meta/{root.name}.{split}.csv")
-
-
-def _tidy(path: str) -> str:
-    return PurePosixPath(path).as_posix()
+    names = (f"annotations.{split}.csv", f"{split}.csv", f"data/metadata/{split}.csv", f"meta/{root.name}.{split}.csv")
+    return existing(root, *names)
 
 
 def _below(root: Path, path: str) -> str:

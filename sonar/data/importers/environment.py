@@ -95,7 +95,7 @@ def _tau(root: Path, options: ImportOptions) -> Listing:
         for row in rows
         if row["filename"] in splits
     ]
-    return published(root, files, filter(None, [outside]))
+    return published(root, files, [outside])
 
 
 ESC50 = Importer(

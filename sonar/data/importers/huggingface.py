@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from sonar.data.audio_errors import Quarantined
 from sonar.data.importers.audiofolder import list_audiofolder
 from sonar.data.importers.importer import Importer, ImportOptions, Listing, published, with_notes
-from sonar.data.importers.tables import UNLABELLED, counted, read_json, split_named_in
+from sonar.data.importers.tables import UNLABELLED, counted, read_json, split_named_in, visible
 from sonar.data.importers.unpack import RefusedEntry, Unpacker, as_labels, destination, place
 from sonar.data.listing import Listed
 from sonar.data.manifest import ManifestError
@@ -48,7 +48,7 @@ class _Found(NamedTuple):
 
 
 def _huggingface(root: Path, options: ImportOptions) -> Listing:
-    tables = [*sorted(path for path in root.rglob("*.parquet") if path.is_file()), *_arrow_files(root)]
+    tables = [*(path for path in visible(root.rglob("*.parquet")) if path.is_file()), *_arrow_files(root)]
     if not tables:
         return list_audiofolder(root, options)
     with Unpacker(destination(options, tables[0])) as unpacker:

@@ -121,9 +121,9 @@ def published(root: Path, files: Iterable[Listed], notes: Iterable[str] = ()) ->
 
     Where the publisher has no dev or no test split, clips of the training part get an empty split, to be dealt by
     group. Where the publisher's split tears a group apart, it is kept as published, and what stands in each split
-    counts as a group of its own.
+    counts as a group of its own. Empty notes are dropped.
     """
-    files, notes = list(files), list(notes)
+    files, notes = list(files), list(filter(None, notes))
     given = {item.split for item in files}
     lacking = [split for split in SPLITS if split not in given]
     if "train" in given and "" not in given and lacking:

@@ -6,7 +6,7 @@ import csv
 from pathlib import Path
 
 from sonar.data.importers.importer import Importer, ImportOptions, Listing, MissingPart, existing, published
-from sonar.data.importers.tables import counted, lines, split_value
+from sonar.data.importers.tables import counted, lines, split_value, visible
 from sonar.data.listing import Listed
 from sonar.data.manifest import ManifestError
 
@@ -22,7 +22,7 @@ def _gtzan(root: Path, options: ImportOptions) -> Listing:
     audio = root if audio.name == "blues" else audio
     on_disk = {
         f"{path.parent.name}/{path.stem}": path.relative_to(root).as_posix()
-        for path in sorted(audio.glob("*/*"))
+        for path in visible(audio.glob("*/*"))
         if path.parent.name in _GENRES and path.suffix in _GTZAN_SUFFIXES
     }
     if not any((root / name).exists() for name in _GTZAN_LISTS.values()):
@@ -37,7 +37,7 @@ def _gtzan(root: Path, options: ImportOptions) -> Listing:
     left_out = counted(
         on_disk, "{count} excerpts stand in no list, repeated or faulty, and are left out, as {examples}"
     )
-    return published(root, files, filter(None, [left_out]))
+    return published(root, files, [left_out])
 
 
 def _fma(root: Path, options: ImportOptions) -> Listing:
@@ -55,7 +55,7 @@ def _fma(root: Path, options: ImportOptions) -> Listing:
             files.append(Listed(file, (genre,) if genre else (), f"artist {artist}", split_value(split, str(table))))
             without_genre += [] if genre else [track]
     notes = counted(without_genre, "{count} tracks have no genre_top and no label, as {examples}")
-    return published(root, files, filter(None, [notes]))
+    return published(root, files, [notes])
 
 
 def _fma_tracks(table: Path) -> list[tuple[str, ...]]:

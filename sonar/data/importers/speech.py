@@ -68,7 +68,7 @@ def _iemocap(root: Path, options: ImportOptions) -> Listing:
         else:
             others.append(turn.emotion)
     note = counted(others, "{count} turns of other emotions are left out, most of them {examples}")
-    return published(root, files, filter(None, [note]))
+    return published(root, files, [note])
 
 
 def _cremad(root: Path, options: ImportOptions) -> Listing:

@@ -76,7 +76,7 @@ def parse_names(root: Path, paths: Iterable[Path], pattern: str, classes: Mappin
         group: pattern of the group's name, as in `actor {group}`.
     """
     files, refused = [], []
-    for path in sorted(paths):
+    for path in visible(paths):
         file = path.relative_to(root).as_posix()
         match = re.fullmatch(pattern, path.stem)
         if match is None or match["label"] not in classes:
@@ -84,6 +84,11 @@ def parse_names(root: Path, paths: Iterable[Path], pattern: str, classes: Mappin
         else:
             files.append(Listed(file, (classes[match["label"]],), group.format(group=match["group"])))
     return Parsed(files, tuple(refused))
+
+
+def visible(paths: Iterable[Path]) -> list[Path]:
+    """The paths in order, without those whose name begins with a dot: what a Mac or a downloader leaves."""
+    return sorted(path for path in paths if not path.name.startswith("."))
 
 
 def split_named_in(path: str) -> str:

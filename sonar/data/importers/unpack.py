@@ -125,11 +125,14 @@ def as_labels(value: Any, names: Sequence[str] = ()) -> tuple[str, ...]:
     if value is None or value == "":
         return ()
     if isinstance(value, list):
-        return tuple(label for item in value for label in as_labels(item, names))
+        return tuple(label for item in value for label in _as_label(item, names))
+    return _as_label(value, names)
+
+
+def _as_label(value: Any, names: Sequence[str]) -> tuple[str, ...]:
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise RefusedEntry(
-            f"its label is {str(value)[:_MAX_NAME]!r}; it must be a text, a whole number or a list of them"
-        )
+        shown = str(value)[:_MAX_NAME]
+        raise RefusedEntry(f"its label or group is {shown!r}; it must be a text, a whole number or a list of them")
     if isinstance(value, int) and names:
         return (names[value],) if 0 <= value < len(names) else ()
     return (str(value),)

@@ -10,7 +10,7 @@ from typing import BinaryIO, NamedTuple, cast
 
 from sonar.data.audio_errors import Quarantined
 from sonar.data.importers.importer import Importer, ImportOptions, Listing, MissingPart, published, with_notes
-from sonar.data.importers.tables import UNLABELLED, counted, split_named_in
+from sonar.data.importers.tables import UNLABELLED, counted, split_named_in, visible
 from sonar.data.importers.unpack import MAX_AUDIO_BYTES, RefusedEntry, Unpacker, as_labels, destination, place
 from sonar.data.listing import AUDIO_SUFFIXES, Listed
 
@@ -29,9 +29,27 @@ class _Described(NamedTuple):
     group: str
 
 
+class _Header(tarfile.TarInfo):
+    """A header whose extensions (long names, attributes), which tarfile holds in memory, are of a bearable size."""
+
+    _EXTENSIONS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in self._EXTENSIONS and self.size > _MAX_LABEL_BYTES:
+            raise tarfile.HeaderError(f"a header of {self.size} bytes; at most {_MAX_LABEL_BYTES} are read")
+        return super()._proc_member(archive)  # type: ignore[misc]  # the one place that sees a header before its content
+
+
 @dataclass
 class _Sample:
-    """Files that share a key, as far as they were read."""
+    """Files that share a key, as far as they were read.
+
+    Attributes:
+        key: path of a member up to the first dot of its name.
+        number: of the sample in its tar, from 1.
+        audio: where its audio was unpacked to.
+        texts: suffix -> content of a label file.
+    """
 
     key: str
     number: int
@@ -54,7 +72,7 @@ class _Reader:
         """Add the samples of a tar; a broken one ends where it breaks, and its whole samples stay."""
         self.sample = _Sample("", 0)
         try:
-            with tarfile.open(tar, "r|*") as archive:
+            with tarfile.open(tar, "r|*", tarinfo=_Header) as archive:
                 for member in archive:
                     archive.members = []  # type: ignore[attr-defined]  # or every header stays in memory
                     self._take(archive, member, shown)
@@ -109,7 +127,7 @@ class _Reader:
 
 def _webdataset(path: Path, options: ImportOptions) -> Listing:
     below = {tar for pattern in _TAR_PATTERNS for tar in path.rglob(pattern) if tar.is_file()}
-    tars = [path] if path.is_file() else sorted(below)
+    tars = [path] if path.is_file() else visible(below)
     if not tars:
         raise MissingPart(f".tar in {path}")
     if unknown := options.columns.keys() - {"label", "group"}:
@@ -155,8 +173,9 @@ def _described(sample: _Sample, columns: dict[str, str]) -> _Described:
         raise RefusedEntry(f"its label cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise RefusedEntry("its .json holds no object")
-    label = texts.get(".cls") or content.get(columns["label"]) or texts.get(".txt")
-    return _Described(as_labels(label), "/".join(as_labels(content.get(columns["group"]))))
+    told = map(as_labels, (texts.get(".cls"), content.get(columns["label"]), texts.get(".txt")))
+    labels = next(filter(None, told), ())
+    return _Described(labels, "/".join(as_labels(content.get(columns["group"]))))
 
 
 WEBDATASET = Importer(
