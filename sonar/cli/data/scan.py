@@ -45,24 +45,34 @@ def scan(
     What is found is kept beside the manifest (MANIFEST.scan.jsonl): a scan that was stopped goes on, and the next one
     reads only files that are new or have changed.
     """
-    from sonar.data.corpora import finish_scan, scan_corpus
+    from sonar.data.corpora import scan_corpus
     from sonar.data.guard import Limits
-    from sonar.data.manifest import check_manifest_name, write_manifest
-    from sonar.data.quarantine import write_quarantine
+    from sonar.data.manifest import check_manifest_name
     from sonar.data.scan import ScanOptions
     from sonar.data.storage import is_url
 
     stem = check_manifest_name(out)
-    with _progress(quiet=as_json) as report:
+    with scan_progress(quiet=as_json) as report:
         record = None if is_url(out) else f"{stem}.scan.jsonl"
         options = ScanOptions(record=record, report=report, limits=Limits(seconds=time_limit))
         found = scan_corpus(path, domain=domain, root=root, options=options)
-    reports = write_quarantine(found.clips, found.quarantine, stem)
+    conclude(found, path, out, root=root, max_bad_fraction=max_bad_fraction, as_json=as_json)
+
+
+def conclude(
+    found: ScanResult, name: str, out: str, *, root: str | None = None, max_bad_fraction: float, as_json: bool
+) -> None:
+    """Report what was left out, and write the manifest of the rest unless too much was."""
+    from sonar.data.corpora import finish_scan
+    from sonar.data.manifest import check_manifest_name, write_manifest
+    from sonar.data.quarantine import write_quarantine
+
+    reports = write_quarantine(found.clips, found.quarantine, check_manifest_name(out))
     if found.quarantine and not as_json:
         typer.echo(f"left out, see {reports[0]}:")
         for bad in found.quarantine[:_SHOWN]:
             typer.echo(f"  quarantined {bad.path}: {bad.reason}")
-    found = finish_scan(found, name=path, max_bad_fraction=max_bad_fraction)
+    found = finish_scan(found, name=name, max_bad_fraction=max_bad_fraction)
     write_manifest(found.clips, out, root=root)
     _tell(found, out, reports, as_json)
 
@@ -82,7 +92,7 @@ def _tell(found: ScanResult, out: str, reports: list[str], as_json: bool) -> Non
 
 
 @contextmanager
-def _progress(*, quiet: bool) -> Iterator[Callable[[ScanProgress], None]]:
+def scan_progress(*, quiet: bool) -> Iterator[Callable[[ScanProgress], None]]:
     """A bar on a terminal, else a line at intervals, on stderr."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
