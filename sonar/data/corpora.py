@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from sonar.data.audio import AudioError, Quarantined, decode_audio, file_sha256, probe_audio
+from sonar.data.audio import AudioError, Quarantined, decode_audio, decode_clip, file_sha256, probe_audio
 from sonar.data.listing import Listed, list_folder
 from sonar.data.manifest import Clip, ManifestError, contained, read_manifest
-from sonar.data.splits import assign_splits, check_group_splits
+from sonar.data.splits import check_group_splits, complete_splits
 
 MAX_BAD_FRACTION = 0.05
 _SHOWN = 5  # bad files that an error names
@@ -53,14 +53,23 @@ def load_corpus(
     if root.is_file():
         found = _check_all(read_manifest(root), _check_header)
     else:
-        found = _check_all(list_folder(root), partial(_read, root, domain))
-    clips = [item for item in found if isinstance(item, Clip)]
-    bad = tuple(item for item in found if isinstance(item, Quarantined))
+        found = _check_all(list_folder(root), partial(_read, root, root.resolve().name, domain))
+    clips, bad = _sorted_out(found)
     refuse_bad_share(bad, len(found), max_bad_fraction, str(root))
-    if clips and not clips[0].split:
-        clips = assign_splits(clips, seed=seed)
+    clips = complete_splits(clips, seed=seed)
     check_group_splits(clips)
     return ScanResult(clips, bad)
+
+
+def scan_listed(root: Path, listed: Iterable[Listed], *, corpus: str, domain: str) -> ScanResult:
+    """Check every listed file below `root`; a clip without a split keeps an empty one."""
+    return _sorted_out(_check_all(listed, partial(_read, root, corpus, domain)))
+
+
+def _sorted_out(found: Iterable[Clip | Quarantined]) -> ScanResult:
+    found = list(found)
+    clips = [item for item in found if isinstance(item, Clip)]
+    return ScanResult(clips, tuple(item for item in found if isinstance(item, Quarantined)))
 
 
 def refuse_bad_share(bad: tuple[Quarantined, ...], num_files: int, max_bad_fraction: float, name: str) -> None:
@@ -89,22 +98,25 @@ def _check_header(clip: Clip) -> Clip | Quarantined:
     return clip
 
 
-def _read(root: Path, domain: str, item: Listed) -> Clip | Quarantined:
+def _read(root: Path, corpus: str, domain: str, item: Listed) -> Clip | Quarantined:
     """The clip of a file, or the reason why there is none; no file makes this raise."""
     sha256 = ""
     try:
         path = contained(item.file, root)
         sha256 = file_sha256(path)
         info = probe_audio(path)
-        decode_audio(path)
+        duration_s = info.duration_s - item.start_s if item.duration_s is None else item.duration_s
+        if item.start_s or item.duration_s is not None:
+            decode_clip(path, item.start_s, duration_s)
+        else:
+            decode_audio(path)
     except (AudioError, ManifestError) as error:
         return Quarantined(str(root / item.file), str(error), sha256)
-    corpus = root.resolve().name
     return Clip(
-        clip_id=f"{corpus}/{item.file}",
+        clip_id=f"{corpus}/{item.file}" + (f"@{item.start_s:g}" if item.start_s else ""),
         path=str(path),
-        start_s=0.0,
-        duration_s=info.duration_s,
+        start_s=item.start_s,
+        duration_s=duration_s,
         sample_rate=info.sample_rate,
         channels=info.channels,
         corpus=corpus,

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from sonar.data.manifest import SPLITS, ManifestError
 
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff"})
-_SPLIT_NAMES = {"valid": "dev", "validation": "dev", "val": "dev"} | {name: name for name in SPLITS}
+SPLIT_NAMES = {"valid": "dev", "validation": "dev", "val": "dev"} | {name: name for name in SPLITS}
 
 
 class Listed(NamedTuple):
@@ -21,12 +21,16 @@ class Listed(NamedTuple):
         labels: classes; empty when unknown.
         group: what must not be split, within the corpus.
         split: train, dev or test; empty where none is given and one is to be made.
+        start_s: where the clip begins in the file, seconds.
+        duration_s: length of the clip, seconds; None for all that follows `start_s`.
     """
 
     file: str
     labels: tuple[str, ...]
     group: str
     split: str = ""
+    start_s: float = 0.0
+    duration_s: float | None = None
 
 
 def list_folder(root: Path) -> list[Listed]:
@@ -58,13 +62,13 @@ def _from_table(table: Path) -> Iterator[Listed]:
         place, name, given = f"{table}, row {number}", row["file"], row.get("split") or ""
         if not name or name in seen:
             raise ManifestError(f"{place}: file is {name!r}; every row names another file")
-        if given not in _SPLIT_NAMES and (given or rows[0].get("split")):
-            raise ManifestError(f"{place}: split is {given!r}; allowed: {', '.join(_SPLIT_NAMES)}")
+        if given not in SPLIT_NAMES and (given or rows[0].get("split")):
+            raise ManifestError(f"{place}: split is {given!r}; allowed: {', '.join(SPLIT_NAMES)}")
         if given and not rows[0].get("split"):
             raise ManifestError(f"{place}: split is {given!r}, but row 1 has none; give it in every row or in none")
         seen.add(name)
         labels = (row["label"],) if row["label"] else ()
-        yield Listed(name, labels, row.get("source_id") or name, _SPLIT_NAMES.get(given, ""))
+        yield Listed(name, labels, row.get("source_id") or name, SPLIT_NAMES.get(given, ""))
 
 
 def _from_class_folders(root: Path) -> Iterator[Listed]:

@@ -11,7 +11,7 @@ Shapes: T samples, n frames.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -28,8 +28,10 @@ MIN_DISTINCT = 12  # words in an overlap: fewer are a sound that stands still, w
 MIN_SHARE = 0.5  # of the informative frames of the shorter clip that must lie in the overlap
 MAX_ERROR_RATE = 0.2  # of bits; Haitsma and Kalker 0.35, but chirps of one shape come down to 0.21
 SIGMAS = 6.0  # by which the error rate must lie below the 1/2 of unrelated audio
+FRAMES_PER_INDEX = 2**22  # of one part of a large collection: 12 h, 170 MB
 MAX_POSTINGS = 256  # frames of the index with the same three bytes: more, and they propose nothing
-VERSION = 1  # of what is found: raise it with every change
+VERSION = 2  # of what is found: raise it with every change
+MIN_VOTES = 2  # words that propose an alignment: one is chance, and its check costs half of all time
 MAX_ALIGNMENTS = 64  # compared for one clip, those with the most words in common first
 _KEY_MASKS = tuple(np.uint32(0xFFFFFFFF ^ (0xFF << shift)) for shift in (0, 8, 16, 24))
 _FRAMES_AT_A_TIME = 64
@@ -104,20 +106,37 @@ class FingerprintIndex:
     def _alignments(self, clip: Fingerprint) -> list[tuple[int, int]]:
         """Clips, and the frame of each where `clip` would begin: those with the most words in common."""
         asked = np.flatnonzero(clip.informative)
-        found, shifts = [], []
+        found = []  # place and shift in one number each
         for mask, (keys, frames) in zip(_KEY_MASKS, self._postings, strict=True):
             wanted = clip.words[asked] & mask
-            begin, end = np.searchsorted(keys, wanted, "left"), np.searchsorted(keys, wanted, "right")
+            order = np.argsort(wanted)  # neighbours in the index are searched for one after the other
+            begin, end = (np.searchsorted(keys, wanted[order], side) for side in ("left", "right"))
             count = np.where(end - begin <= MAX_POSTINGS, end - begin, 0)
             within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
             frame = frames[np.repeat(begin, count) + within].astype(np.int64)
             place = np.searchsorted(self._begins, frame, "right") - 1
-            found.append(place)
-            shifts.append(frame - self._begins[place] - np.repeat(asked, count))
-        pairs = np.stack([np.concatenate(found), np.concatenate(shifts)], axis=1)
-        unique, votes = np.unique(pairs, axis=0, return_counts=True)
-        order = np.argsort(-votes, kind="stable")[:MAX_ALIGNMENTS]
-        return [(int(place), int(shift)) for place, shift in unique[order]]
+            shift = frame - self._begins[place] - np.repeat(asked[order], count)
+            found.append(place << 32 | shift + 2**31)
+        unique, votes = np.unique(np.concatenate(found), return_counts=True)
+        most = np.argsort(-votes, kind="stable")[:MAX_ALIGNMENTS]
+        most = most[votes[most] >= MIN_VOTES]
+        return [(int(pair >> 32), int(pair & 0xFFFFFFFF) - 2**31) for pair in unique[most]]
+
+
+def index_in_parts(
+    fingerprints: Sequence[Fingerprint], frames_per_index: int = FRAMES_PER_INDEX
+) -> Iterator[tuple[int, FingerprintIndex]]:
+    """Indices of consecutive clips, and the place of the first clip of each.
+
+    One index over all would be large, and words that are frequent in it would propose nothing.
+    """
+    begin, num_frames = 0, 0
+    for place, one in enumerate(fingerprints):
+        if num_frames and num_frames + len(one.words) > frames_per_index:
+            yield begin, FingerprintIndex(fingerprints[begin:place])
+            begin, num_frames = place, 0
+        num_frames += len(one.words)
+    yield begin, FingerprintIndex(fingerprints[begin:])
 
 
 def overlap_error_rate(one: Fingerprint, other: Fingerprint, shift: int) -> float | None:

@@ -12,7 +12,7 @@ import ray
 
 from sonar.config import config_hash
 from sonar.data.manifest import Clip
-from sonar.data.near_duplicates import VERSION, Fingerprint, FingerprintIndex, Match, fingerprint
+from sonar.data.near_duplicates import VERSION, Fingerprint, FingerprintIndex, Match, fingerprint, index_in_parts
 from sonar.data.shard_view import shards_without
 from sonar.data.stream import ClipStore
 from sonar.files import write_whole_text
@@ -80,9 +80,10 @@ def find_near_duplicates(shards: Sequence[Path]) -> list[list[NearDuplicate]]:
         return [[] for _ in stores]
     fingerprints, matches = ray.remote(_fingerprints), ray.remote(_matches)
     asked = [fingerprints.remote(str(s.folder), part) for s, rows in held_out for part in _parts(rows)]
-    index = ray.put(FingerprintIndex([one for part in ray.get(asked) for one in part]))
+    of_evaluation = [one for part in ray.get(asked) for one in part]
+    begins, indices = zip(*((begin, ray.put(index)) for begin, index in index_in_parts(of_evaluation)), strict=True)
     pending = [
-        [matches.remote(str(store.folder), part, index) for part in _parts(store.index(split="train"))]
+        [matches.remote(str(store.folder), part, begins, *indices) for part in _parts(store.index(split="train"))]
         for store in stores
     ]
     return [
@@ -104,6 +105,15 @@ def _fingerprints(folder: str, rows: np.ndarray) -> list[Fingerprint]:
     return [fingerprint(store.waveform(row)) for row in rows]
 
 
-def _matches(folder: str, rows: np.ndarray, index: FingerprintIndex) -> list[tuple[int, Match]]:
+def _matches(
+    folder: str, rows: np.ndarray, begins: Sequence[int], *indices: FingerprintIndex
+) -> list[tuple[int, Match]]:
+    """Rows and their matches; a match names its place among the clips of all indices, which begin at `begins`."""
     store = ClipStore(folder)
-    return [(int(row), match) for row in rows for match in index.matches(fingerprint(store.waveform(row)))]
+    return [
+        (int(row), match._replace(clip=begin + match.clip))
+        for row in rows
+        for asked in (fingerprint(store.waveform(row)),)
+        for begin, index in zip(begins, indices, strict=True)
+        for match in index.matches(asked)
+    ]
