@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import count
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,12 +20,13 @@ from sonar.data.card_signal import ClipSignal, measure_clip
 from sonar.data.card_sound import summarise_sounds
 from sonar.data.corpora import load_corpus
 from sonar.data.guard import Guard, Limits
+from sonar.data.leakage import Run
 from sonar.data.manifest import Clip, manifest_hash, read_manifest
 
 _CHUNK = 16  # clips that travel to a worker together
 _SECONDS = 600.0  # for one clip: the longest that is read lasts 4 h
 
-Progress = Callable[[int, int], None]  # clips measured so far, of how many
+Progress = Callable[[int, int], None]  # clips read so far, of how many; each is read twice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +58,14 @@ class Source(NamedTuple):
     path: str
     clips: list[Clip]
     quarantine: tuple[BadFile, ...] | None
+
+
+class _Measured(NamedTuple):
+    """The clips that could be read, (n, 9) float64 rows of `ClipSignal`, and the others."""
+
+    clips: list[Clip]
+    signals: np.ndarray
+    unreadable: tuple[BadFile, ...]
 
 
 def read_source(path: str | Path) -> Source:
@@ -90,19 +101,24 @@ def make_card(
     """
     config = config or CardConfig()
     chosen = draw_clips(source.clips, config)
-    measured, signals, unreadable = _measure(chosen, config.workers, progress or _silent)
+    others = {one.path: one.clips for one in against}
+    total = 2 * len(chosen) + sum(map(len, others.values()))
+    with Guard(workers=config.workers, limits=Limits(seconds=_SECONDS)) as guard:
+        run = partial(_told, guard, progress or _silent, count(1), total)
+        measured = _measure(chosen, run)
+        copies = find_copies(measured.clips, others, run=run)
     card = Card(
         origin=Origin(
             path=source.path,
             manifest_hash=manifest_hash(source.clips),
-            measured=len(measured),
+            measured=len(measured.clips),
             seed=config.seed if len(chosen) < len(source.clips) else None,
             against=tuple(one.path for one in against),
         ),
         counts=count_clips(source.clips, min_clips=config.min_clips),
-        sounds=summarise_sounds(measured, signals),
-        unreadable=unreadable,
-        copies=find_copies(source.clips, {one.path: one.clips for one in against}),
+        sounds=summarise_sounds(measured.clips, measured.signals),
+        unreadable=measured.unreadable,
+        copies=copies,
         quarantine=source.quarantine,
     )
     return replace(card, advice=advise(card))
@@ -116,24 +132,36 @@ def draw_clips(clips: Sequence[Clip], config: CardConfig) -> Sequence[Clip]:
     return [clips[row] for row in np.sort(rows)]
 
 
-def _measure(
-    clips: Sequence[Clip], workers: int | None, progress: Progress
-) -> tuple[list[Clip], list[ClipSignal], tuple[BadFile, ...]]:
-    measured, signals, unreadable = [], [], []
-    with Guard(workers=workers, limits=Limits(seconds=_SECONDS)) as guard:
-        parts = ((clip.path, clip.start_s, clip.duration_s) for clip in clips)
-        for clip, signal in zip(clips, guard.map(_measure_part, parts, chunk=_CHUNK), strict=True):
-            if isinstance(signal, AudioError):
-                unreadable.append(BadFile(path=clip.path, reason=str(signal), sha256=clip.sha256))
-            else:
-                measured.append(clip)
-                signals.append(signal)
-            progress(len(measured) + len(unreadable), len(clips))
-    return measured, signals, tuple(unreadable)
+def _measure(clips: Sequence[Clip], run: Run) -> _Measured:
+    signals = np.full((len(clips), len(ClipSignal._fields)), np.nan)
+    unreadable = {}
+    for row, signal in enumerate(run(_measure_clip, clips)):
+        if isinstance(signal, AudioError):
+            unreadable[row] = str(signal)
+        else:
+            signals[row] = signal
+    return _Measured(
+        [clip for row, clip in enumerate(clips) if row not in unreadable],
+        np.delete(signals, list(unreadable), axis=0),
+        tuple(BadFile(path=clips[row].path, reason=why, sha256=clips[row].sha256) for row, why in unreadable.items()),
+    )
 
 
-def _measure_part(part: tuple[str, float, float]) -> ClipSignal:
-    return measure_clip(*part)
+def _measure_clip(clip: Clip) -> ClipSignal:
+    return measure_clip(clip.path, clip.start_s, clip.duration_s)
+
+
+def _told(
+    guard: Guard,
+    progress: Progress,
+    done: Iterator[int],
+    total: int,
+    function: Callable[[Clip], Any],
+    clips: Iterable[Clip],
+) -> Iterator[Any]:
+    for result in guard.map(function, clips, chunk=_CHUNK):
+        progress(next(done), total)
+        yield result
 
 
 def _silent(done: int, total: int) -> None:

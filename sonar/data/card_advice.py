@@ -40,7 +40,7 @@ def _copies_across_splits(card: Card) -> _Said:
         pairs = (f"{one.clip_id} = {one.other_clip_id}" for one in copies)
         yield (
             "must",
-            f"{_count(copies, 'pair')} of clips in different splits are the same audio ({_names(pairs)}). Keep one.",
+            f"{_count(copies, 'pair')} of clips in different splits with the same audio: {_names(pairs)}. Keep one.",
         )
 
 
@@ -87,14 +87,14 @@ def _quarantine(card: Card) -> _Said:
 
 
 def _lost_band(card: Card) -> _Said:
-    for one in card.sounds.classes:
-        if one.lost.median is not None and one.lost.median >= QUARTER:
-            amount = "half the energy or more" if one.lost.median >= HALF else f"{one.lost.median:.0%} of the energy"
+    shares = [(one.lost.median or 0.0, _class(card, one.corpus, one.label)) for one in card.sounds.classes]
+    for weight, least, most in (("must", HALF, 1.0), ("should", QUARTER, HALF)):
+        losing = [f"{name} ({share:.0%})" for share, name in shares if least <= share and (share < most or most == 1.0)]
+        if losing:
             yield (
-                "must" if one.lost.median >= HALF else "should",
-                f"{amount} of {one.label or 'clips without a label'} lies above 8 kHz (median of "
-                f"{_count(range(one.lost.clips), 'clip')}): a 16 kHz encoder cannot hear it. Slow the recordings "
-                "down, or expect this class to be poor.",
+                weight,
+                f"{least:.0%} or more of the energy lies above 8 kHz in {_count(losing, 'class')}: {_names(losing)}. A "
+                "16 kHz encoder cannot hear it. Slow these recordings down, or expect poor scores.",
             )
 
 
@@ -113,20 +113,29 @@ def _narrow_band(card: Card) -> _Said:
     named = [one for one in card.sounds.classes if one.label]
     narrow = [one for one in named if one.narrow * 2 >= one.clips > 0]
     if narrow:
-        told = (f"{one.label} (up to {one.top_hz or 0:.0f} Hz)" for one in narrow)
-        reason = "They were recorded at a lower rate, cut by a codec, or are low sounds."
+        told = (f"{_class(card, one.corpus, one.label)} (up to {one.top_hz or 0:.0f} Hz)" for one in narrow)
         shortcut = " A model can tell them from the others by the band alone." if len(narrow) < len(named) else ""
         yield (
             "should",
-            f"{_count(narrow, 'class')} use less than 80 % of the band that their rate allows in half of their clips "
-            f"or more: {_names(told)}. {reason}{shortcut}",
+            f"in {_count(narrow, 'class')} half of the clips or more use less than 80 % of the band that their rate "
+            f"allows: {_names(told)}. Recorded at a lower rate, cut by a codec, or low sounds.{shortcut}",
+        )
+
+
+def _groups_not_known(card: Card) -> _Said:
+    counts = card.counts.all
+    if 1 < counts.clips == counts.groups:
+        yield (
+            "should",
+            "every clip is a group of its own. Where several come from one recording, speaker or day, say so, as by "
+            "source_id in a metadata.csv: else they stand in several splits, and scores are too good.",
         )
 
 
 def _few_clips(card: Card) -> _Said:
     for one in card.counts.corpora:
         if one.few_clips:
-            yield "should", f"{one.corpus}: {_count(one.few_clips, 'class')} with few clips: {_names(one.few_clips)}."
+            yield "should", f"few clips in {_count(one.few_clips, 'class')} of {one.corpus}: {_names(one.few_clips)}."
 
 
 def _few_groups(card: Card) -> _Said:
@@ -134,8 +143,8 @@ def _few_groups(card: Card) -> _Said:
         if one.few_groups:
             yield (
                 "should",
-                f"{one.corpus}: {_count(one.few_groups, 'class')} with fewer than three groups (recordings, speakers "
-                f"or days), one for each split: {_names(one.few_groups)}.",
+                f"fewer than three groups (recordings, speakers or days), one for each split, in "
+                f"{_count(one.few_groups, 'class')} of {one.corpus}: {_names(one.few_groups)}.",
             )
 
 
@@ -150,18 +159,13 @@ def _uneven_classes(card: Card) -> _Said:
 
 
 def _clipping(card: Card) -> _Said:
-    yield from _faulty(
-        card, card.sounds.all.clipped, "clipped (0.1 % of samples or more at full scale)", "Record lower."
-    )
+    what = "clipped, with 0.1 % of the samples or more at full scale"
+    yield from _faulty(card, card.sounds.all.clipped, what, "Record at a lower level.")
 
 
 def _silence(card: Card) -> _Said:
-    yield from _faulty(
-        card,
-        card.sounds.all.mostly_silent,
-        "silent (below -60 dBFS) for nine tenths of their length",
-        "Cut the clips to the sound, or leave them out.",
-    )
+    what = "silent, below -60 dBFS, for nine tenths of their length"
+    yield from _faulty(card, card.sounds.all.mostly_silent, what, "Cut them to the sound, or leave them out.")
 
 
 def _padding(card: Card) -> _Said:
@@ -169,12 +173,13 @@ def _padding(card: Card) -> _Said:
     if zero is not None and zero >= PADDED:
         yield (
             "know",
-            f"{zero:.0%} of the median clip is digital silence, as of padding: it is paid for and says nothing.",
+            f"{zero:.0%} of the median clip is digital silence, as of padding: it costs time and says nothing.",
         )
 
 
 def _offset(card: Card) -> _Said:
-    yield from _faulty(card, card.sounds.all.offset, "off zero by 1 % of full scale or more", "Check the recorder.")
+    what = "off zero by 1 % of full scale or more"
+    yield from _faulty(card, card.sounds.all.offset, what, "The front end takes it out; the recorder may be faulty.")
 
 
 def _quiet(card: Card) -> _Said:
@@ -195,7 +200,7 @@ def _mixed_rates(card: Card) -> _Said:
 
 def _copies_within_splits(card: Card) -> _Said:
     if copies := card.copies.within_splits:
-        yield "know", f"{_count(copies, 'pair')} of clips in the same split are the same audio: they count twice."
+        yield "know", f"{_count(copies, 'pair')} of clips in one split with the same audio: they count twice."
 
 
 RULES: Sequence[Callable[[Card], _Said]] = (
@@ -207,6 +212,7 @@ RULES: Sequence[Callable[[Card], _Said]] = (
     _lost_band,
     _quarantine,
     _narrow_band,
+    _groups_not_known,
     _few_groups,
     _few_clips,
     _uneven_classes,
@@ -225,7 +231,12 @@ def _faulty(card: Card, clips: int, what: str, remedy: str) -> _Said:
     """A fault of single clips, told where 1 % of them have it."""
     measured = card.sounds.all.clips
     if clips and clips >= FEW * measured:
-        yield "should", f"{clips} of {measured} clips are {what}. {remedy}"
+        yield "should", f"{_count(range(clips), 'clip')} of {measured} {what}. {remedy}"
+
+
+def _class(card: Card, corpus: str, label: str) -> str:
+    name = label or "clips without a label"
+    return name if len(card.counts.corpora) == 1 else f"{corpus}/{name}"
 
 
 def _count(items: Sequence[object] | set[str], noun: str) -> str:

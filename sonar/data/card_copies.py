@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain
 
+from sonar.data.leakage import Duplicate, Run, duplicate_report
 from sonar.data.manifest import Clip
 
 
 @dataclass(frozen=True, kw_only=True)
 class Copy:
-    """Two clips that are the same audio.
+    """Two clips that should not stand on two sides.
 
     Attributes:
-        kind: file (the same bytes, and overlapping parts of them), group (the same recording, speaker or day), or
-            sound (the same recording by its fingerprint: re-encoded, trimmed or at another level).
+        kind: file (the same bytes), audio (other bytes, the same samples), near (it sounds the same: re-encoded,
+            trimmed or at another level), or group (other audio of the same recording, speaker or day).
         clip_id: of this corpus.
         split: of that clip.
         other: what this corpus is held against, as given; empty where both clips are of this corpus.
@@ -34,46 +34,79 @@ class Copy:
 
 @dataclass(frozen=True, kw_only=True)
 class Copies:
-    """Pairs of copies: of n clips that are all the same, n - 1 pairs are told."""
+    """Pairs of copies; of n clips that are exactly alike, each is paired with the first of each split only.
 
+    Attributes:
+        searched: clips of this corpus that were compared: all, or the sample that was measured.
+        not_comparable: of them, clips too short or too plain to be known by their sound: only exact copies are found.
+        within_splits: pairs in one split.
+        across_splits: pairs in two splits.
+        against: pairs with a clip of another corpus; of a shared group one pair for each clip.
+    """
+
+    searched: int
+    not_comparable: int
     within_splits: tuple[Copy, ...]
     across_splits: tuple[Copy, ...]
     against: tuple[Copy, ...]
 
 
-def find_copies(clips: Sequence[Clip], against: Mapping[str, Sequence[Clip]]) -> Copies:
-    """Copies among `clips`, and between them and each corpus of `against`."""
-    own = list(_same_file(clips))
+def find_copies(clips: Sequence[Clip], against: Mapping[str, Sequence[Clip]], *, run: Run = map) -> Copies:
+    """Copies among `clips`, and between them and each corpus of `against`.
+
+    Args:
+        clips: of this corpus.
+        against: clips of others, by name.
+        run: maps a function over clips, in order, as `duplicate_report` has it.
+    """
+    # Clips are known by their place in memory, since equal rows may stand in both corpora: hence the copies of tuples.
+    others = {name: [clip._replace() for clip in of_other] for name, of_other in against.items()}
+    owner = {id(clip): name for name, of_other in others.items() for clip in of_other}
+    report = duplicate_report([*clips, *chain.from_iterable(others.values())], run=run)
+    own = [pair for pair in report.duplicates if id(pair.one) not in owner and id(pair.other) not in owner]
+    heard = _heard(report.duplicates, owner)
+    for name in against:
+        _extend(heard, name, own)
     return Copies(
-        within_splits=tuple(pair for pair in own if pair.split == pair.other_split),
-        across_splits=tuple(pair for pair in own if pair.split != pair.other_split),
-        against=tuple(pair for name, others in against.items() for pair in _shared(clips, others, name)),
+        searched=len(clips),
+        not_comparable=sum(id(clip) not in owner for clip in (*report.too_short, *report.featureless)),
+        within_splits=tuple(_copy(pair.kind, pair.one, pair.other) for pair in own if not pair.across_splits),
+        across_splits=tuple(_copy(pair.kind, pair.one, pair.other) for pair in own if pair.across_splits),
+        against=tuple(copy for name in against for copy in _shared(clips, name, others[name], heard)),
     )
 
 
-def _same_file(clips: Sequence[Clip]) -> Iterator[Copy]:
-    of_file = defaultdict(list)
-    for clip in clips:
-        of_file[clip.sha256].append(clip)
-    for members in of_file.values():
-        members.sort(key=lambda clip: (clip.start_s, clip.split, clip.clip_id))
-        for one, other in pairwise(members):
-            if other.start_s < one.start_s + one.duration_s:
-                yield _pair("file", one, other, "")
+_Heard = dict[tuple[str, int], tuple[str, Clip]]  # other corpus and clip of this one -> kind and the other clip
 
 
-def _shared(clips: Sequence[Clip], others: Sequence[Clip], name: str) -> Iterator[Copy]:
-    """One pair for each clip whose file or group is in `others`."""
-    by_sha = {clip.sha256: clip for clip in others}
+def _heard(pairs: Sequence[Duplicate], owner: Mapping[int, str]) -> _Heard:
+    """Of pairs between this corpus and another the first one of each clip; exact ones come first."""
+    heard: _Heard = {}
+    for pair in pairs:
+        for clip, other in ((pair.one, pair.other), (pair.other, pair.one)):
+            if id(clip) not in owner and id(other) in owner:
+                heard.setdefault((owner[id(other)], id(clip)), (pair.kind, other))
+    return heard
+
+
+def _extend(heard: _Heard, name: str, own: Sequence[Duplicate]) -> None:
+    """What is exactly alike is in the other corpus too, though only one of it may have been paired with that."""
+    for pair in own:
+        one, other = (name, id(pair.one)), (name, id(pair.other))
+        if pair.kind != "near" and (one in heard) != (other in heard):
+            heard[other if one in heard else one] = heard[one if one in heard else other]
+
+
+def _shared(clips: Sequence[Clip], name: str, others: Sequence[Clip], heard: _Heard) -> Iterator[Copy]:
+    """Clips that another corpus has too: the same audio, else of the same group."""
     by_group = {clip.group: clip for clip in others}
     for clip in clips:
-        if clip.sha256 in by_sha:
-            yield _pair("file", clip, by_sha[clip.sha256], name)
-        elif clip.group in by_group:
-            yield _pair("group", clip, by_group[clip.group], name)
+        kind, other = heard.get((name, id(clip)), ("group", by_group.get(clip.group)))
+        if other is not None:
+            yield _copy(kind, clip, other, name)
 
 
-def _pair(kind: str, one: Clip, other: Clip, name: str) -> Copy:
+def _copy(kind: str, one: Clip, other: Clip, name: str = "") -> Copy:
     return Copy(
         kind=kind,
         clip_id=one.clip_id,

@@ -16,6 +16,7 @@ NARROW = 0.8  # of what the rate allows: MP3 at 128 kbit/s ends at 0.73, a rate 
 CLIPPED = 1e-3  # share of clipped samples from which on a clip counts as clipped
 MOSTLY_SILENT = 0.9  # share of silent frames
 OFFSET = 0.01  # of full scale
+TOLD = 0.05  # median share lost from which on the verdict names a class
 _WORST = 3  # classes that the verdict names
 
 
@@ -82,11 +83,16 @@ class Sounds:
     classes: tuple[Sound, ...]
 
 
-def summarise_sounds(clips: Sequence[Clip], signals: Sequence[ClipSignal]) -> Sounds:
-    """What measured clips sound like; a clip with several labels counts in each of their classes."""
-    numbers = dict(zip((clip.clip_id for clip in clips), signals, strict=True))
+def summarise_sounds(clips: Sequence[Clip], signals: np.ndarray) -> Sounds:
+    """What measured clips sound like; a clip with several labels counts in each of their classes.
+
+    Args:
+        clips: (n) that were measured.
+        signals: (n, 9) float64, a row of `ClipSignal` for each.
+    """
+    rows = {clip.clip_id: row for row, clip in enumerate(clips)}
     classes = [
-        _sound(members, [numbers[clip.clip_id] for clip in members], corpus, label)
+        _sound(members, signals[[rows[clip.clip_id] for clip in members]], corpus, label)
         for (corpus, label), members in sorted(by_class(clips).items())
     ]
     every = _sound(clips, signals)
@@ -97,16 +103,16 @@ def _verdict(every: Sound, classes: Sequence[Sound]) -> str:
     known = [(one.lost.median, one.label or "clips without a label") for one in classes if one.lost.median is not None]
     if every.lost.median is None:
         return "What lies above 8 kHz is not known: no file has a rate above 16 kHz, what was there is gone."
-    worst = ", ".join(f"{label} {share:.0%}" for share, label in sorted(known, reverse=True)[:_WORST])
+    losing = sorted((one for one in known if one[0] >= TOLD), reverse=True)[:_WORST]
+    most = "; most in " + ", ".join(f"{label} {share:.0%}" for share, label in losing) if losing else ""
     return (
-        f"A 16 kHz encoder does not hear {every.lost.median:.0%} of the energy of the median clip; most is lost of "
-        f"{worst}. Known for {every.lost.clips} of {every.clips} clips, those of files above 16 kHz."
+        f"A 16 kHz encoder does not hear {every.lost.median:.0%} of the energy of the median clip{most}. "
+        f"Known for {every.lost.clips} of {every.clips} clips, those of files above 16 kHz."
     )
 
 
-def _sound(clips: Sequence[Clip], signals: Sequence[ClipSignal], corpus: str = "", label: str = "") -> Sound:
-    columns = np.asarray(signals, dtype=float).reshape(len(clips), len(ClipSignal._fields)).T
-    of = dict(zip(ClipSignal._fields, columns, strict=True))
+def _sound(clips: Sequence[Clip], signals: np.ndarray, corpus: str = "", label: str = "") -> Sound:
+    of = dict(zip(ClipSignal._fields, signals.T, strict=True))
     nyquist = np.asarray([clip.sample_rate / 2 for clip in clips])
     return Sound(
         corpus=corpus,

@@ -34,13 +34,16 @@ def card(
     from sonar.card_page import card_page
     from sonar.card_pictures import draw_classes
     from sonar.cli.data.card_tables import card_parts
+    from sonar.cli.data.progress import told_progress
     from sonar.data.card import CardConfig, make_card, read_source
     from sonar.data.card_schema import card_json
     from sonar.files import write_whole_text
 
     config = CardConfig(max_clips=max_clips, seed=seed, min_clips=min_clips, workers=workers)
     source = read_source(path)
-    made = make_card(source, against=[read_source(other) for other in against or ()], config=config)
+    others = [read_source(other) for other in against or ()]
+    with told_progress("clips read") as progress:
+        made = make_card(source, against=others, config=config, progress=progress)
     console = Console()
     for part in card_parts(made):
         console.print(part)
