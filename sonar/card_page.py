@@ -28,7 +28,7 @@ h2 { margin-top: 2em } .lead { font-size: 17px }
 .pictures { display: flex; flex-wrap: wrap; gap: 12px } figure { margin: 0; width: 320px; font-size: 12px }
 .spectrogram { position: relative } .spectrogram img { display: block; width: 320px; height: 160px; background: #000 }
 .spectrogram i { position: absolute; left: 0; right: 0; border-top: 1px dashed #7fdfff; color: #7fdfff;
-  font-size: 10px; padding-left: 3px } tr.all { font-weight: bold; background: #f4f6f8 }
+  font-size: 10px; padding-left: 3px; text-shadow: 0 0 3px #000, 0 0 3px #000 }
 figcaption { overflow-wrap: anywhere; color: #444 } small { color: #666 }
 """
 _Pictures = Mapping[tuple[str, str], Sequence[Picture | AudioError]]
@@ -106,7 +106,7 @@ def _classes(card: Card) -> str:
             if one.effective_classes is not None
             else "no labels"
         )
-        lines.append(f"<p><b>{escape(one.corpus)}</b> ({escape(one.domain)}): {balance}.</p>")
+        lines.append(f"<p><b>{escape(one.corpus)}</b>: {balance}.</p>")
     most = max(one.all.clips for one in card.counts.classes)
     rows = (
         [
@@ -126,7 +126,7 @@ def _band(card: Card) -> str:
     rows = (
         [
             cell(name),
-            share(one.lost.median),
+            cell("not known") if one.lost.median is None else share(one.lost.median),
             cell(one.lost.clips),
             cell(one.lost.half),
             number(_kilo(one.energy_99_hz), 2),
@@ -207,7 +207,7 @@ def _quarantine(card: Card) -> str:
 
 
 def _files(which: str, files: Sequence[BadFile]) -> str:
-    rows = (map(cell, (one.path, one.reason, one.sha256)) for one in files[:SHOWN])
+    rows = (map(cell, (one.path, one.reason, one.sha256[:12])) for one in files[:SHOWN])
     text = f"<p>Files {escape(which)}: {len(files)}.{_first(files)}</p>"
     return text + (table(["file", "reason", "sha256"], rows) if files else "")
 
@@ -239,8 +239,8 @@ def _figure(picture: Picture | AudioError, name: str) -> str:
 
 def _reading() -> str:
     return """<h2>How to read it</h2><ul>
-<li><b>energy above 8 kHz</b>: of the median clip, by Welch's spectrum at the file's own rate. Blank where no file has a
-rate above 16 kHz: what was there is gone.</li>
+<li><b>energy above 8 kHz</b>: of the median clip, by Welch's spectrum at the file's own rate. Not known where no file
+has a rate above 16 kHz: what was there is gone.</li>
 <li><b>used up to</b>: the highest frequency within 80 dB of the strongest. Far below half the sample rate it tells of a
 lossy codec, a doubled rate, or a low sound; <b>narrow</b>: below 80 % of half the rate.</li>
 <li><b>level</b>: a sine at full scale has -3 dBFS. <b>silence</b>: share of frames below -60 dBFS; <b>digital

@@ -98,10 +98,11 @@ def spectrogram(waveform: np.ndarray, rate: int) -> np.ndarray:
     hop = max(1, len(waveform) // WIDTH)
     frames = np.lib.stride_tricks.sliding_window_view(padded, length)[::hop]  # (F, length)
     power = np.abs(np.fft.rfft(frames * np.hanning(length).astype(np.float32), axis=1)).T ** 2  # (Q, F)
-    floor = 10 ** (-RANGE_DB / 10) * power.max()
-    if floor == 0:
+    if power.max() == 0:
         return np.full(power.shape, -RANGE_DB, dtype=np.float32)
-    return (10 * np.log10(np.maximum(power, floor) / power.max())).astype(np.float32)
+    with np.errstate(divide="ignore"):  # of points that are exactly 0
+        decibels = 10 * np.log10(power / power.max())
+    return np.maximum(decibels, -RANGE_DB).astype(np.float32)
 
 
 def _loudest(waveform: np.ndarray, length: int) -> int:

@@ -101,11 +101,11 @@ def _lost_band(card: Card) -> _Said:
 def _lost_band_not_known(card: Card) -> _Said:
     known, measured = card.sounds.all.lost.clips, card.sounds.all.clips
     if known < measured:
-        which = "no file has" if known == 0 else f"only {known} of {measured} clips have"
+        which = "of no clip" if known == 0 else f"only of {known} of {measured} clips"
         yield (
             "know",
-            f"{which} a rate above 16 kHz: what the recordings had above 8 kHz is gone from the others, and how much "
-            "that was is not known. Make the card of the original recordings if you have them.",
+            f"{which} it is known what the sound had above 8 kHz: a sample rate of 16 kHz or less has cut it off. Make "
+            "the card of the original recordings if you have them.",
         )
 
 

@@ -166,7 +166,7 @@ FAULTS: Sequence[Fault] = (
     Fault(
         "lost_band_not_known",
         "know",
-        "only 24 of 48 clips have a rate above 16 kHz",
+        "only of 24 of 48 clips it is known",
         {"sound": for_owls(lost=float("nan"))},
     ),
 )
