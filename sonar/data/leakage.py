@@ -47,7 +47,7 @@ class DuplicateReport(NamedTuple):
         num_clips: that were asked for.
         duplicates: pairs. Of clips that are exactly alike, each is paired with the first of each split only.
         too_short: clips that are too short to fingerprint, under 0.42 s: only exact duplicates of them are found.
-        featureless: likewise clips that are silent, or sounds that stand still.
+        featureless: likewise clips that are silent, or in which nothing changes.
         unreadable: clips that cannot be decoded.
     """
 

@@ -37,7 +37,7 @@ class Clip(NamedTuple):
         domain: name of the domain.
         labels: classes; empty when unknown.
         group: recording, speaker or day: what must not be split.
-        split: train, dev or test.
+        split: train, dev or test; empty before one is made.
         sha256: of the file's bytes, 64 hex digits.
     """
 
@@ -205,7 +205,7 @@ _PARSERS: Mapping[str, Callable[[Any], Any]] = {
     "duration_s": _number(float, "a number of seconds > 0", lambda seconds: 0 < seconds < math.inf),
     **dict.fromkeys(("sample_rate", "channels"), _number(int, "a whole number >= 1", lambda count: count >= 1)),
     "labels": _labels,
-    "split": _matching("|".join(SPLITS), f"one of {', '.join(SPLITS)}"),
+    "split": _matching("|".join(SPLITS) + "|", f"one of {', '.join(SPLITS)}, or empty to have one made"),
     "sha256": _matching("[0-9a-f]{64}", "64 lower-case hex digits"),
 }
 

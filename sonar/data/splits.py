@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from sonar.data.dealing import Deal
 from sonar.data.manifest import SPLITS, Clip
@@ -95,19 +95,19 @@ def check_group_splits(clips: Sequence[Clip]) -> None:
     Raises:
         ValueError: names the group and its splits.
     """
-    for group, found in sorted(torn_groups(clips).items()):
+    for group, found in torn(clips, "group").items():
         raise ValueError(
             f"group {group!r} stands in splits {', '.join(found)}: its clips are of one recording and "
             "must be in one split. Correct the split column, or leave it out to have splits made"
         )
 
 
-def torn_groups(clips: Sequence[Clip]) -> dict[str, list[str]]:
-    """The groups that stand in several splits, and these."""
+def torn(clips: Sequence[Clip], column: Literal["group", "sha256"]) -> dict[str, list[str]]:
+    """The groups or files that stand in several splits, and these."""
     splits: dict[str, set[str]] = defaultdict(set)
     for clip in clips:
-        splits[clip.group].add(clip.split)
-    return {group: sorted(found) for group, found in splits.items() if len(found) > 1}
+        splits[getattr(clip, column)].add(clip.split)
+    return {name: sorted(found) for name, found in sorted(splits.items()) if len(found) > 1}
 
 
 def split_report(clips: Sequence[Clip], *, given: Collection[str] | None = None) -> list[LabelSplits]:
