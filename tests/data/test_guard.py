@@ -56,7 +56,7 @@ def test_whatever_one_item_does_all_others_come_through_in_order(chunk: int) -> 
     expected[2] = expected[14] = "the decoder crashed (SIGSEGV)"
     expected[5] = "the decoder crashed (exit status 3)"
     expected[6] = "not to be trusted"
-    expected[9] = "asked for more than 200 MB of memory"
+    expected[9] = "the decoder asked for more than 200 MB of memory"
     expected[13] = "the decoder took longer than 0.3 s"
     with Guard(workers=2, limits=Limits(seconds=0.3, memory_mb=200)) as guard:
         outcomes = list(guard.map(work, items, chunk=chunk))
