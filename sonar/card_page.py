@@ -83,10 +83,11 @@ def _summary(card: Card) -> str:
         tiles["shared with others"] = str(len(copies.against))
     shown = "".join(f"<div><b>{escape(value)}</b>{escape(name)}</div>" for name, value in tiles.items())
     drawn = "" if card.origin.seed is None else f", drawn from all {counts.all.clips} by seed {card.origin.seed}"
+    made = f" Splits were made here for {card.origin.splits_made} clips." if card.origin.splits_made else ""
     against = f" Held against {escape(', '.join(card.origin.against))}." if card.origin.against else ""
     return (
         f'<div class="tiles">{shown}</div><p><small>The audio of {card.origin.measured} clips was read{drawn}; '
-        f"{len(card.unreadable)} could not be read. Clips {card.origin.manifest_hash}.{against}</small></p>"
+        f"{len(card.unreadable)} could not be read. Clips {card.origin.manifest_hash}.{made}{against}</small></p>"
     )
 
 

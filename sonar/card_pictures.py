@@ -15,9 +15,9 @@ import numpy as np
 from PIL import Image
 from plotly.colors import hex_to_rgb, sequential
 
-from sonar.data.audio import AudioError, probe_audio
+from sonar.data.audio import AudioError
 from sonar.data.card_counts import by_class
-from sonar.data.card_signal import read_blocks
+from sonar.data.card_signal import open_part
 from sonar.data.guard import Guard
 from sonar.data.manifest import Clip
 
@@ -81,11 +81,13 @@ def draw_clip(clip: Clip) -> Picture:
     Raises:
         AudioError: it cannot be read.
     """
-    rate = probe_audio(clip.path).sample_rate
-    blocks = [block.mean(axis=1) for block in read_blocks(clip.path, clip.start_s, min(clip.duration_s, READ_S))]
-    waveform = np.concatenate([np.empty(0, dtype=np.float32), *blocks])  # (T,)
+    with open_part(clip.path, clip.start_s, min(clip.duration_s, READ_S)) as part:
+        rate = part.sample_rate
+        waveform = np.concatenate(
+            [np.empty(0, dtype=np.float32), *(block.mean(axis=1) for block in part.blocks)]
+        )  # (T,)
     if len(waveform) == 0:
-        raise AudioError("the file ends before the clip begins")
+        raise AudioError("the file ends before the clip begins", "truncated")
     begin = _loudest(waveform, round(LONGEST_S * rate))
     shown = waveform[begin : begin + round(LONGEST_S * rate)]
     return Picture(clip.clip_id, _png(spectrogram(shown, rate)), begin / rate, len(shown) / rate, rate / 2)

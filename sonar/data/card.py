@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,10 +19,12 @@ from sonar.data.card_counts import count_clips
 from sonar.data.card_schema import BadFile, Card, Origin
 from sonar.data.card_signal import ClipSignal, measure_clip
 from sonar.data.card_sound import summarise_sounds
-from sonar.data.corpora import load_corpus
+from sonar.data.corpora import scan_corpus
 from sonar.data.guard import Guard, Limits
 from sonar.data.leakage import Run
-from sonar.data.manifest import Clip, manifest_hash, read_manifest
+from sonar.data.manifest import SUFFIXES, Clip, check_manifest_name, manifest_hash, read_manifest
+from sonar.data.splits import complete_splits
+from sonar.data.storage import exists, read_bytes
 
 _CHUNK = 16  # clips that travel to a worker together
 _SECONDS = 600.0  # for one clip: the longest that is read lasts 4 h
@@ -53,11 +56,19 @@ class CardConfig:
 
 
 class Source(NamedTuple):
-    """A corpus to be described: as it was named, its clips, and what a scan left out (None: not known)."""
+    """A corpus to be described.
+
+    Attributes:
+        path: as it was given.
+        clips: each with a split.
+        quarantine: what a scan left out; None where that is not known.
+        splits_made: clips that had no split.
+    """
 
     path: str
     clips: list[Clip]
     quarantine: tuple[BadFile, ...] | None
+    splits_made: int = 0
 
 
 class _Measured(NamedTuple):
@@ -69,17 +80,37 @@ class _Measured(NamedTuple):
 
 
 def read_source(path: str | Path) -> Source:
-    """Read a manifest as it stands, torn groups and all, or scan a folder.
+    """Read a manifest as it stands and the report that its scan left beside it, or scan a folder.
+
+    Nothing is refused that a card can tell: torn groups, any share of bad files. Where clips have no split, splits are
+    made as training would make them.
+
+    Args:
+        path: manifest or folder, or the URL of one.
 
     Raises:
         FileNotFoundError: nothing there.
-        ValueError: a manifest or folder that cannot be read (see `read_manifest`, `load_corpus`).
+        ValueError: a manifest or folder that cannot be read, is without a clip, or has torn groups and clips without a
+            split too.
     """
-    if Path(path).is_file():
-        return Source(str(path), read_manifest(path), None)
-    found = load_corpus(path, domain="new", max_bad_fraction=1.0)
-    bad = tuple(BadFile(path=one.path, reason=one.reason, sha256=one.sha256) for one in found.quarantine)
-    return Source(str(path), found.clips, bad)
+    path = str(path)
+    if path.partition("::")[0].endswith(SUFFIXES):
+        clips, quarantine = read_manifest(path), _left_out(f"{check_manifest_name(path)}.quarantine.json")
+    else:
+        clips, found = scan_corpus(path, domain="new")
+        quarantine = tuple(BadFile(path=one.path, reason=one.reason, sha256=one.sha256) for one in found)
+    if not clips:
+        raise ValueError(f"{path} holds no clip that can be read; `sonar data scan` tells why")
+    without_split = sum(not clip.split for clip in clips)
+    return Source(path, complete_splits(clips) if without_split else clips, quarantine, without_split)
+
+
+def _left_out(report: str) -> tuple[BadFile, ...] | None:
+    """The files of a scan's report; None where there is none."""
+    if not exists(report):
+        return None
+    files = json.loads(read_bytes(report))["files"]
+    return tuple(BadFile(path=one["path"], reason=one["reason"], sha256=one["sha256"]) for one in files)
 
 
 def make_card(
@@ -114,6 +145,7 @@ def make_card(
             measured=len(measured.clips),
             seed=config.seed if len(chosen) < len(source.clips) else None,
             against=tuple(one.path for one in against),
+            splits_made=source.splits_made,
         ),
         counts=count_clips(source.clips, min_clips=config.min_clips),
         sounds=summarise_sounds(measured.clips, measured.signals),

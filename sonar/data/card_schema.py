@@ -27,6 +27,7 @@ class Origin:
         measured: clips whose audio was read: all of them, or a sample.
         seed: of the sample; None where all were read.
         against: other manifests or folders, as given.
+        splits_made: clips that had no split and got the one that training would give them.
     """
 
     path: str
@@ -34,6 +35,7 @@ class Origin:
     measured: int
     seed: int | None
     against: tuple[str, ...]
+    splits_made: int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,14 +5,17 @@ Shapes: C channels, n samples of a block, F frames, Q frequency bins.
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
 import soundfile
 
 from sonar.data.audio import SHORT_BY_SECONDS, AudioError, probe_audio, seconds_to_samples
+from sonar.data.storage import is_url, read_bytes
 
 ENCODER_HZ = 8_000.0  # half of the 16 kHz of every model here: nothing above it is heard
 FLOOR_DBFS = -120.0  # the lowest level told: 24-bit audio ends near -146, 16-bit near -98
@@ -57,31 +60,52 @@ def measure_clip(path: str, start_s: float, duration_s: float) -> ClipSignal:
     The spectrum is Welch's: windows of about 50 ms, half overlapping, the mean of each taken out.
 
     Raises:
-        AudioError: as `probe_audio`, or samples that are not finite, or the file ends before the part does.
+        AudioError: as `open_part`, or samples that are not finite, or the file ends before the part does.
     """
-    sums: _Sums | None = None
-    rate = probe_audio(path).sample_rate
-    try:
-        for block in read_blocks(path, start_s, duration_s):
-            sums = sums or _Sums(rate, block.shape[1])
+    with open_part(path, start_s, duration_s) as part:
+        sums = _Sums(part.sample_rate, part.channels)
+        for block in part.blocks:
             sums.add(block)
-    except soundfile.LibsndfileError as error:
-        raise AudioError(f"cannot be decoded: {error.error_string.strip()}") from error
-    missing_s = duration_s - (sums.num_samples / rate if sums else 0.0)
-    if sums is None or missing_s > SHORT_BY_SECONDS:
-        raise AudioError(f"the file ends {missing_s:.2f} s before the clip does")
+    missing_s = duration_s - sums.num_samples / part.sample_rate
+    if missing_s > SHORT_BY_SECONDS or sums.num_samples == 0:
+        raise AudioError(f"the file ends {missing_s:.2f} s before the clip does", "truncated")
     return sums.result()
 
 
-def read_blocks(path: str, start_s: float, duration_s: float) -> Iterator[np.ndarray]:
-    """(n, C) float32 blocks of the part of a file, at its own rate; they end where the file does."""
-    with soundfile.SoundFile(path) as file:
-        left = seconds_to_samples(duration_s, file.samplerate)
-        file.seek(min(seconds_to_samples(start_s, file.samplerate), file.frames))
-        size = max(1, _BLOCK_VALUES // file.channels)
-        while left > 0 and len(block := file.read(min(size, left), dtype="float32", always_2d=True)):
-            left -= len(block)
-            yield block
+class Part(NamedTuple):
+    """A part of a file at its own rate: (n, C) float32 blocks, which end where the file does."""
+
+    sample_rate: int
+    channels: int
+    blocks: Iterator[np.ndarray]
+
+
+@contextmanager
+def open_part(path: str, start_s: float, duration_s: float) -> Iterator[Part]:
+    """The part of a file, or of what lies at a URL, that a manifest names.
+
+    Raises:
+        AudioError: as `probe_audio`, or what is there cannot be decoded.
+    """
+    try:
+        source = read_bytes(path) if is_url(path) else path
+    except OSError as error:
+        raise AudioError(f"cannot be read: {error}", "missing") from error
+    probe_audio(source)
+    try:
+        with soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
+            file.seek(min(seconds_to_samples(start_s, file.samplerate), file.frames))
+            num_samples = seconds_to_samples(duration_s, file.samplerate)
+            yield Part(file.samplerate, file.channels, _blocks(file, num_samples))
+    except soundfile.LibsndfileError as error:
+        raise AudioError(f"cannot be decoded: {error.error_string.strip()}") from error
+
+
+def _blocks(file: soundfile.SoundFile, num_samples: int) -> Iterator[np.ndarray]:
+    size = max(1, _BLOCK_VALUES // file.channels)
+    while num_samples > 0 and len(block := file.read(min(size, num_samples), dtype="float32", always_2d=True)):
+        num_samples -= len(block)
+        yield block
 
 
 class _Sums:
@@ -102,7 +126,7 @@ class _Sums:
         size = np.abs(block)
         peak = float(size.max())
         if not math.isfinite(peak):
-            raise AudioError("samples that are NaN or infinite")
+            raise AudioError("samples that are NaN or infinite", "bad samples")
         mono = block.mean(axis=1, dtype=np.float32)  # (n, C) -> (n,)
         self.num_samples += len(block)
         self._peak = max(self._peak, peak)

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,10 +12,13 @@ import numpy as np
 import pytest
 import soundfile
 
+from sonar.data.audio_errors import Quarantined
 from sonar.data.card import CardConfig, Source, draw_clips, make_card, read_source
-from sonar.data.card_schema import SCHEMA, Card, card_json
+from sonar.data.card_counts import count_clips
+from sonar.data.card_schema import SCHEMA, BadFile, Card, card_json
 from sonar.data.corpora import load_corpus
 from sonar.data.manifest import Clip, read_manifest, write_manifest
+from sonar.data.quarantine import write_quarantine
 
 ONE = CardConfig(workers=1)
 RATE = 44_100
@@ -70,8 +74,42 @@ def test_the_class_that_whistles_above_8_khz_is_told(card: Card) -> None:
     assert "1 class: wren (90%)" in next(one.text for one in card.advice if one.rule == "lost_band")
 
 
-def test_a_manifest_says_nothing_of_what_a_scan_left_out(card: Card) -> None:
+def test_of_a_manifest_that_no_scan_wrote_it_is_not_known_what_was_left_out(card: Card) -> None:
     assert card.quarantine is None
+
+
+def test_the_report_of_a_scan_beside_its_manifest_is_told(corpus: Path, copied: Path) -> None:
+    bad = Quarantined("birds/owl/9.wav", "empty file", "")
+    write_quarantine(read_manifest(copied / "manifest.csv"), [bad], str(copied / "manifest"))
+    assert read_source(copied / "manifest.csv").quarantine == (BadFile(path=bad.path, reason=bad.reason, sha256=""),)
+
+
+def test_clips_without_a_split_get_the_one_that_training_would_give_them(copied: Path, corpus: Path) -> None:
+    given = {clip.clip_id: clip.split for clip in read_manifest(corpus / "manifest.csv")}
+    source = rewrite(copied, lambda clip: clip._replace(split=""))
+    assert source.splits_made == 12
+    assert {clip.clip_id: clip.split for clip in source.clips} == given
+
+
+def test_a_folder_that_tears_a_group_is_described_too(copied: Path) -> None:
+    rows = [
+        "file,label,split,source_id",
+        "owl/0.wav,owl,train,dusk",
+        "owl/1.wav,owl,test,dusk",
+        "wren/0.wav,wren,train,x",
+    ]
+    (copied / "metadata.csv").write_text("\n".join(rows))
+    (torn,) = count_clips(read_source(copied).clips, min_clips=1).torn_groups
+    assert torn.group == "birds/dusk"
+
+
+def test_a_corpus_in_an_archive_has_the_same_card(corpus: Path, card: Card, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for path in corpus.rglob("*.wav"):
+            archive.write(path, Path("birds") / path.relative_to(corpus))
+    made = make_card(read_source(f"zip://birds::{tmp_path / 'all.zip'}"), config=ONE)
+    assert made.sounds == card.sounds
+    assert made.counts.classes == card.counts.classes
 
 
 def test_a_folders_quarantine_is_told(faulty_folder: Path, fault_reasons: dict[str, str]) -> None:
@@ -192,6 +230,15 @@ def test_settings_that_make_no_sense_are_refused(setting: dict[str, int], messag
 def test_a_corpus_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no corpus at"):
         read_source(tmp_path / "nothing")
+    with pytest.raises(FileNotFoundError, match="no manifest at"):
+        read_source(tmp_path / "nothing.csv")
+
+
+def test_a_folder_without_a_good_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "owl").mkdir()
+    (tmp_path / "owl" / "a.wav").touch()
+    with pytest.raises(ValueError, match="holds no clip that can be read"):
+        read_source(tmp_path)
 
 
 @pytest.mark.slow

@@ -55,7 +55,9 @@ def card(make_clip: Callable[..., Clip]) -> Callable[..., Card]:
     def make(change: Change = lambda clip: clip, sound: Sound = lambda clip: CLEAN, **fields: object) -> Card:
         changed = list(map(change, clips))
         made = Card(
-            origin=Origin(path="m.csv", manifest_hash="0" * 12, measured=48, seed=None, against=("eval.csv",)),
+            origin=Origin(
+                path="m.csv", manifest_hash="0" * 12, measured=48, seed=None, against=("eval.csv",), splits_made=0
+            ),
             counts=count_clips(changed, min_clips=10),
             sounds=summarise_sounds(changed, np.asarray(list(map(sound, changed)))),
             unreadable=(),

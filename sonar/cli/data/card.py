@@ -14,9 +14,9 @@ def register_card(app: typer.Typer) -> None:
 
 
 def card(
-    path: Annotated[Path, typer.Argument(help="Manifest or folder to describe.")],
+    path: Annotated[str, typer.Argument(help="Manifest or folder to describe; a path or a URL.")],
     against: Annotated[
-        list[Path] | None, typer.Option(help="Manifest or folder that must not share audio with it; repeatable.")
+        list[str] | None, typer.Option(help="Manifest or folder that must not share audio with it; repeatable.")
     ] = None,
     json: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
     html: Annotated[Path | None, typer.Option(help="HTML file to write, with spectrograms.")] = None,

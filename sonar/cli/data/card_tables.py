@@ -48,7 +48,8 @@ def _head(card: Card) -> Iterator[str]:
         f"{counts.all.groups} groups; clips {origin.manifest_hash}"
     )
     drawn = "" if origin.seed is None else f", drawn by seed {origin.seed}"
-    yield f"audio of {origin.measured} clips read{drawn}; {len(card.unreadable)} cannot be read"
+    made = f"; splits made for {origin.splits_made} clips" if origin.splits_made else ""
+    yield f"audio of {origin.measured} clips read{drawn}; {len(card.unreadable)} cannot be read{made}"
     quantiles = counts.lengths.quantiles_s
     yield "seconds: " + ", ".join(f"{name} {quantiles[at]:.2f}" for at, name in _LENGTHS.items())
     formats = (f"{one.sample_rate} Hz, {one.channels} ch: {one.clips}" for one in counts.formats)
