@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
-from sonar.card_pictures import Picture
+from sonar.card_pictures import Picture, figure
 from sonar.data.audio import AudioError
 from sonar.data.card_copies import Copy
 from sonar.data.card_schema import BadFile, Card
-from sonar.data.card_signal import ENCODER_HZ
 from sonar.data.card_sound import Sound
 from sonar.data.manifest import SPLITS
 from sonar.page import bar, cell, number, page, share, table
 
 SHOWN = 50  # rows of a list of files or pairs
+_TITLE_NAMES = 3
 _STYLE = """
 h2 { margin-top: 2em } .lead { font-size: 17px }
 .tiles { display: flex; flex-wrap: wrap; gap: 12px } .tiles div { background: #f4f6f8; padding: 10px 16px }
@@ -42,7 +42,7 @@ def card_page(card: Card, pictures: _Pictures) -> str:
         pictures: a few spectrograms of classes, by (corpus, label); a clip that cannot be read is told with its error.
     """
     sections = [
-        f"<h1>Domain card: {escape(card.origin.path)}</h1>",
+        f"<h1>{escape(_title(card))}</h1>",
         _summary(card),
         "<h2>What to do</h2>",
         _advice(card),
@@ -63,7 +63,13 @@ def card_page(card: Card, pictures: _Pictures) -> str:
         *_spectrograms(card, pictures),
         _reading(),
     ]
-    return page(f"Domain card: {card.origin.path}", sections, style=_STYLE)
+    return page(_title(card), sections, style=_STYLE)
+
+
+def _title(card: Card) -> str:
+    names = [one.corpus for one in card.counts.corpora]
+    more = f" and {len(names) - _TITLE_NAMES} more" if len(names) > _TITLE_NAMES else ""
+    return f"Domain card: {', '.join(names[:_TITLE_NAMES])}{more}"
 
 
 def _summary(card: Card) -> str:
@@ -86,8 +92,9 @@ def _summary(card: Card) -> str:
     made = f" Splits were made here for {card.origin.splits_made} clips." if card.origin.splits_made else ""
     against = f" Held against {escape(', '.join(card.origin.against))}." if card.origin.against else ""
     return (
-        f'<div class="tiles">{shown}</div><p><small>The audio of {card.origin.measured} clips was read{drawn}; '
-        f"{len(card.unreadable)} could not be read. Clips {card.origin.manifest_hash}.{made}{against}</small></p>"
+        f'<div class="tiles">{shown}</div><p><small>{escape(card.origin.path)}, clips {card.origin.manifest_hash}: the '
+        f"audio of {card.origin.measured} clips was read{drawn}; {len(card.unreadable)} could not be read."
+        f"{made}{against}</small></p>"
     )
 
 
@@ -192,8 +199,11 @@ def _copies(card: Card) -> Iterator[str]:
 
 def _pairs(which: str, copies: Sequence[Copy]) -> str:
     text = f"<p>Pairs of clips that are the same audio, {escape(which)}: {len(copies)}.{_first(copies)}</p>"
-    rows = (map(cell, (one.kind, one.clip_id, one.split, one.other_clip_id, one.other_split)) for one in copies[:SHOWN])
-    return text + (table(["same", "clip", "split", "clip", "split"], rows) if copies else "")
+    rows = (
+        [*map(cell, (one.kind, one.clip_id, one.split, one.other_clip_id, one.other_split)), share(one.error_rate)]
+        for one in copies[:SHOWN]
+    )
+    return text + (table(["same", "clip", "split", "clip", "split", "bits that differ"], rows) if copies else "")
 
 
 def _quarantine(card: Card) -> str:
@@ -222,20 +232,8 @@ def _spectrograms(card: Card, pictures: _Pictures) -> Iterator[str]:
     for (corpus, label), drawn in pictures.items():
         name = label or "(no label)"
         title = name if len(card.counts.corpora) == 1 else f"{corpus}: {name}"
-        figures = "".join(_figure(one, name) for one in drawn)
+        figures = "".join(figure(one, name) for one in drawn)
         yield f'<h3>{escape(title)}</h3><div class="pictures">{figures}</div>'
-
-
-def _figure(picture: Picture | AudioError, name: str) -> str:
-    if isinstance(picture, AudioError):
-        return f"<figure>cannot be drawn: {escape(str(picture))}</figure>"
-    height = 100 * ENCODER_HZ / picture.top_hz
-    line = f'<i style="bottom:{height:.2f}%">8 kHz</i>' if height < 100 else ""
-    return (
-        f'<figure><div class="spectrogram"><img src="{picture.uri}" alt="Spectrogram, {escape(name)}">{line}</div>'
-        f"<figcaption>{escape(picture.clip_id)} · {picture.seconds:.1f} s from {picture.start_s:.1f} s · "
-        f"0 to {picture.top_hz / 1000:g} kHz</figcaption></figure>"
-    )
 
 
 def _reading() -> str:

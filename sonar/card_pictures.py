@@ -9,6 +9,7 @@ import base64
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from html import escape
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from plotly.colors import hex_to_rgb, sequential
 
 from sonar.data.audio import AudioError
 from sonar.data.card_counts import by_class
-from sonar.data.card_signal import open_part
+from sonar.data.card_signal import ENCODER_HZ, open_part
 from sonar.data.guard import Guard
 from sonar.data.manifest import Clip
 
@@ -91,6 +92,19 @@ def draw_clip(clip: Clip) -> Picture:
     begin = _loudest(waveform, round(LONGEST_S * rate))
     shown = waveform[begin : begin + round(LONGEST_S * rate)]
     return Picture(clip.clip_id, _png(spectrogram(shown, rate)), begin / rate, len(shown) / rate, rate / 2)
+
+
+def figure(picture: Picture | AudioError, name: str) -> str:
+    """A picture of the class `name` as HTML, with a line at 8 kHz where it reaches higher."""
+    if isinstance(picture, AudioError):
+        return f"<figure>cannot be drawn: {escape(str(picture))}</figure>"
+    height = 100 * ENCODER_HZ / picture.top_hz
+    line = f'<i style="bottom:{height:.2f}%">8 kHz</i>' if height < 100 else ""
+    return (
+        f'<figure><div class="spectrogram"><img src="{picture.uri}" alt="Spectrogram, {escape(name)}">{line}</div>'
+        f"<figcaption>{escape(picture.clip_id)} · {picture.seconds:.1f} s from {picture.start_s:.1f} s · "
+        f"0 to {picture.top_hz / 1000:g} kHz</figcaption></figure>"
+    )
 
 
 def spectrogram(waveform: np.ndarray, rate: int) -> np.ndarray:

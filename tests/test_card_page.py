@@ -70,7 +70,9 @@ def card(clips: list[Clip]) -> Card:
         Source(f"folder{EVIL}", clips, None), against=[Source(f"eval{EVIL}", clips[3:4], None)], config=ONE
     )
     bad = BadFile(path=EVIL, reason=f"because {EVIL}", sha256="0" * 64)
-    pair = Copy(kind="near", clip_id=EVIL, split="train", other="", other_clip_id=EVIL, other_split="dev")
+    pair = Copy(
+        kind="near", clip_id=EVIL, split="train", other="", other_clip_id=EVIL, other_split="dev", error_rate=0.1
+    )
     return replace(made, quarantine=(bad,), unreadable=(bad,), copies=replace(made.copies, within_splits=(pair,)))
 
 

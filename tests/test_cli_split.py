@@ -91,6 +91,18 @@ def test_clips_of_one_file_stay_together_where_asked(split: Run, manifest: Path)
     assert len({one.split for one in read_manifest(out) if one.clip_id[0] == "p"}) == 1
 
 
+def test_manifests_may_lie_apart_from_the_audio(split: Run, manifest: Path) -> None:
+    (manifest.parent / "lists").mkdir()
+    apart, out = manifest.parent / "lists" / "m.csv", manifest.parent / "lists" / "m2.csv"
+    manifest.rename(apart)
+    assert split(apart, "--root", manifest.parent, "--out", out)[0] == 0
+    assert read_manifest(out, root=manifest.parent)[0].path == str(manifest.parent / "0.wav")
+    assert split(out, "--root", manifest.parent, "--check", "--against", out)[0] == 0
+    status, said, _ = split(out, "--check")
+    assert status == 1
+    assert "unreadable: 12\n" in said
+
+
 def test_json_gives_the_report(split: Run, manifest: Path) -> None:
     found = json.loads(split(manifest, "--out", manifest.with_name("out.csv"), "--json")[1])
     owl, wren = found["labels"]

@@ -46,8 +46,9 @@ def decode_audio(source: str | Path | bytes, sample_rate: int = SAMPLE_RATE) -> 
     """Decode a whole file to mono at `sample_rate`.
 
     A file at `sample_rate` keeps its very samples. Others are resampled by soxr at its high quality: to 16 kHz, from
-    8 to 192 kHz, away from the ends, a sine up to 7 kHz keeps amplitude and phase within 0.1 % of its amplitude (up to
-    5 kHz and three quarters of the band of the file within 0.001 %), and what lies above 8.2 kHz is 100 dB down.
+    8 to 192 kHz, away from the ends, a sine in the lower half of the band that both rates hold keeps amplitude and
+    phase within 0.001 % of its amplitude, up to seven eighths of it (7 kHz) within 0.1 %, and what lies above 8.2 kHz
+    is 100 dB down.
 
     Args:
         source: path of a regular file, URL, or a file's bytes. The content decides on the format, not the suffix.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import NamedTuple
 
 from sonar.data.leakage import Duplicate, Run, duplicate_report
 from sonar.data.manifest import Clip
@@ -22,6 +23,7 @@ class Copy:
         other: what this corpus is held against, as given; empty where both clips are of this corpus.
         other_clip_id: the other clip.
         other_split: its split.
+        error_rate: share of the bits of the fingerprints that differ; 0 where equal, None where only the group is.
     """
 
     kind: str
@@ -30,6 +32,7 @@ class Copy:
     other: str
     other_clip_id: str
     other_split: str
+    error_rate: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,13 +73,25 @@ def find_copies(clips: Sequence[Clip], against: Mapping[str, Sequence[Clip]], *,
     return Copies(
         searched=len(clips),
         not_comparable=sum(id(clip) not in owner for clip in (*report.too_short, *report.featureless)),
-        within_splits=tuple(_copy(pair.kind, pair.one, pair.other) for pair in own if not pair.across_splits),
-        across_splits=tuple(_copy(pair.kind, pair.one, pair.other) for pair in own if pair.across_splits),
+        within_splits=tuple(_copy(pair.one, _Twin.of(pair, pair.other)) for pair in own if not pair.across_splits),
+        across_splits=tuple(_copy(pair.one, _Twin.of(pair, pair.other)) for pair in own if pair.across_splits),
         against=tuple(copy for name in against for copy in _shared(clips, name, others[name], heard)),
     )
 
 
-_Heard = dict[tuple[str, int], tuple[str, Clip]]  # other corpus and clip of this one -> kind and the other clip
+class _Twin(NamedTuple):
+    """What a clip is a copy of, and how."""
+
+    kind: str
+    clip: Clip
+    error_rate: float | None
+
+    @classmethod
+    def of(cls, pair: Duplicate, clip: Clip) -> _Twin:
+        return cls(pair.kind, clip, pair.error_rate)
+
+
+_Heard = dict[tuple[str, int], _Twin]  # of another corpus and a clip of this one
 
 
 def _heard(pairs: Sequence[Duplicate], owner: Mapping[int, str]) -> _Heard:
@@ -85,7 +100,7 @@ def _heard(pairs: Sequence[Duplicate], owner: Mapping[int, str]) -> _Heard:
     for pair in pairs:
         for clip, other in ((pair.one, pair.other), (pair.other, pair.one)):
             if id(clip) not in owner and id(other) in owner:
-                heard.setdefault((owner[id(other)], id(clip)), (pair.kind, other))
+                heard.setdefault((owner[id(other)], id(clip)), _Twin.of(pair, other))
     return heard
 
 
@@ -101,17 +116,19 @@ def _shared(clips: Sequence[Clip], name: str, others: Sequence[Clip], heard: _He
     """Clips that another corpus has too: the same audio, else of the same group."""
     by_group = {clip.group: clip for clip in others}
     for clip in clips:
-        kind, other = heard.get((name, id(clip)), ("group", by_group.get(clip.group)))
-        if other is not None:
-            yield _copy(kind, clip, other, name)
+        if (name, id(clip)) in heard:
+            yield _copy(clip, heard[name, id(clip)], name)
+        elif clip.group in by_group:
+            yield _copy(clip, _Twin("group", by_group[clip.group], None), name)
 
 
-def _copy(kind: str, one: Clip, other: Clip, name: str = "") -> Copy:
+def _copy(clip: Clip, twin: _Twin, name: str = "") -> Copy:
     return Copy(
-        kind=kind,
-        clip_id=one.clip_id,
-        split=one.split,
+        kind=twin.kind,
+        clip_id=clip.clip_id,
+        split=clip.split,
         other=name,
-        other_clip_id=other.clip_id,
-        other_split=other.split,
+        other_clip_id=twin.clip.clip_id,
+        other_split=twin.clip.split,
+        error_rate=twin.error_rate,
     )

@@ -47,7 +47,7 @@ class DuplicateReport(NamedTuple):
         num_clips: that were asked for.
         duplicates: pairs. Of clips that are exactly alike, each is paired with the first of each split only.
         too_short: clips that are too short to fingerprint, under 0.42 s: only exact duplicates of them are found.
-        featureless: likewise clips that are silent, or in which nothing changes.
+        featureless: likewise longer clips that are silent but for less than that, or in which nothing changes.
         unreadable: clips that cannot be decoded.
     """
 
@@ -133,17 +133,17 @@ def _exact(clips: Sequence[Clip], hashes: dict[int, str]) -> list[Duplicate]:
 def _near(clips: Sequence[Clip], prints: Sequence[Any], readable: Sequence[int]) -> list[Duplicate]:
     """Pairs that sound alike and are not equal, each once."""
     fingerprints = [prints[row].fingerprint for row in readable]
-    found = []
-    for begin, index in index_in_parts(fingerprints):
-        for place in range(begin + 1, len(readable)):
-            row = readable[place]
-            for match in index.matches(fingerprints[place]):
-                before = readable[begin + match.clip]
-                if before < row and prints[before].audio_sha256 != prints[row].audio_sha256:
-                    found.append((before, row, match))
+    found = [
+        (readable[begin + match.clip], readable[place], match)
+        for begin, index in index_in_parts(fingerprints)
+        for place in range(begin + 1, len(readable))
+        for match in index.matches(fingerprints[place])
+        if begin + match.clip < place
+    ]
     return [
-        _pair("near", clips[before], clips[row], match.error_rate, match.offset_s)
-        for before, row, match in sorted(found, key=lambda pair: pair[:2])
+        _pair("near", clips[one], clips[other], match.error_rate, match.offset_s)
+        for one, other, match in sorted(found, key=lambda pair: pair[:2])
+        if prints[one].audio_sha256 != prints[other].audio_sha256
     ]
 
 

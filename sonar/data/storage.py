@@ -213,7 +213,9 @@ def _plain_errors(url: str) -> Iterator[None]:
         kinds.append(http.ClientError)
     try:
         yield
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        if isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, FileNotFoundError):
+            raise StorageError(f"{url}: {error.__cause__}") from error  # fsspec: a host that does not answer
         raise
     except tuple(kinds) as error:
         raise StorageError(f"{url}: {error or type(error).__name__}") from error

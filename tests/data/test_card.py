@@ -153,6 +153,8 @@ def test_what_another_corpus_shares_is_told_by_clip(copied: Path, corpus: Path) 
     source = Source("m", [*(one for one in owls[:4]), twin], None)
     made = make_card(source, against=[Source("eval", other, None)], config=ONE)
     found = {one.clip_id: (one.kind, one.other_clip_id) for one in made.copies.against}
+    rates = {one.kind: one.error_rate for one in made.copies.against}
+    assert rates["file"] == 0 < rates["near"] < 0.2 and rates["group"] is None
     assert found == {
         owls[0].clip_id: ("near", "trimmed"),
         owls[1].clip_id: ("file", owls[1].clip_id),

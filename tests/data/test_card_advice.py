@@ -29,7 +29,9 @@ CLEAN = ClipSignal(
     top_hz=22_000.0,
 )
 NO_COPIES = Copies(searched=24, not_comparable=0, within_splits=(), across_splits=(), against=())
-PAIR = Copy(kind="near", clip_id="owl0", split="train", other="", other_clip_id="owl2", other_split="dev")
+PAIR = Copy(
+    kind="near", clip_id="owl0", split="train", other="", other_clip_id="owl2", other_split="dev", error_rate=0.1
+)
 BAD = (BadFile(path="owl/a.wav", reason="empty file", sha256=""),)
 
 Change = Callable[[Clip], Clip]

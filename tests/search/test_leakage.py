@@ -3,11 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from stores import write_store
-from tiny import make_store
+from tiny import RATE, MemoryStore, make_store
 
 from sonar.data.manifest import Clip
-from sonar.search.leakage import separate, without_near_duplicates
+from sonar.data.near_duplicates import fingerprint, index_in_parts
+from sonar.data.stream import ClipStore
+from sonar.search.leakage import _matches, separate, without_near_duplicates
 
 PLAIN = make_store("birds", 1).clips[0]
 
@@ -45,3 +48,15 @@ def test_without_evaluation_clips_there_is_nothing_to_compare(tmp_path: Path) ->
     said: list[str] = []
     assert without_near_duplicates([folder, folder], tmp_path, said.append) == [folder, folder]
     assert said == []
+
+
+def test_a_match_names_its_place_among_the_clips_of_all_parts_of_the_index(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).standard_normal((5, RATE)).astype(np.float32)
+    made = make_store("birds", 5, seconds=(1.0,))
+    folder = write_store(tmp_path / "shards-a", MemoryStore(made.clips, list(0.1 * noise)))
+    store = ClipStore(folder)
+    parts = list(index_in_parts([fingerprint(store.waveform(row)) for row in range(5)], 200))
+    begins, indices = zip(*parts, strict=True)
+    assert len(parts) == 3
+    found = _matches(str(folder), np.array([4, 0, 2]), begins, *indices)
+    assert [(row, match.clip) for row, match in found] == [(4, 4), (0, 0), (2, 2)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
     from sonar.data.manifest import Clip
     from sonar.data.splits import LabelSplits
 
-LEAK = 1  # exit status where --check finds the same audio or recording in two splits
+FOUND = 1  # exit status where --check finds audio in two splits, or cannot read some
 _SHOWN = 20  # of a list on the terminal; --json gives all
 _KEPT_TOGETHER: dict[str, Callable[[Clip], str]] = {
     "group": lambda clip: clip.group,
@@ -27,8 +26,11 @@ def register_split(app: typer.Typer) -> None:
 
 
 def split(
-    manifest: Annotated[Path, typer.Argument(help="Manifest, .parquet or .csv.")],
-    out: Annotated[Path | None, typer.Option(help="Manifest to write, in the folder of the audio.")] = None,
+    manifest: Annotated[str, typer.Argument(help="Manifest, .parquet or .csv; a path or a URL.")],
+    out: Annotated[str | None, typer.Option(help="Manifest to write; a path or a URL.")] = None,
+    root: Annotated[
+        str | None, typer.Option(help="Folder or URL below which the audio lies, if not where the manifests are.")
+    ] = None,
     fractions: Annotated[str, typer.Option(help="Share of the clips per split.")] = "train=0.6,dev=0.2,test=0.2",
     seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
     by: Annotated[str, typer.Option(help="What is kept together: group; or file, where the groups say nothing.")] = (
@@ -37,7 +39,7 @@ def split(
     ignore_given: Annotated[bool, typer.Option("--ignore-given", help="Make all splits anew.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Write nothing: look for what stands in two splits.")] = False,
     against: Annotated[
-        list[Path] | None, typer.Option(help="With --check: manifests that train or evaluate beside it; repeatable.")
+        list[str] | None, typer.Option(help="With --check: manifests that train or evaluate beside it; repeatable.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -51,16 +53,17 @@ def split(
         raise ValueError("--against belongs to --check; a manifest is split by itself")
     if by not in _KEPT_TOGETHER:
         raise ValueError(f"--by {by}; allowed: {', '.join(_KEPT_TOGETHER)}")
-    clips = [clip._replace(group=_KEPT_TOGETHER[by](clip)) for clip in read_manifest(manifest)]
+    clips = [clip._replace(group=_KEPT_TOGETHER[by](clip)) for clip in read_manifest(manifest, root=root)]
     if out is None:
-        raise typer.Exit(_check([*clips, *(clip for path in against or () for clip in read_manifest(path))], as_json))
+        beside = [clip for path in against or () for clip in read_manifest(path, root=root)]
+        raise typer.Exit(_check([*clips, *beside], as_json))
     if ignore_given:
         clips = [clip._replace(split="") for clip in clips]
     done = complete_splits(clips, fractions=_fractions(fractions), seed=seed)
-    write_manifest(done, out)
+    write_manifest(done, out, root=root)
     report = split_report(done, given={clip.clip_id for clip in clips if clip.split})
     if as_json:
-        _echo_json({"manifest": str(out), "labels": _label_rows(report)})
+        _echo_json({"manifest": out, "labels": _label_rows(report)})
         return
     _print_labels(report)
     typer.echo(f"{len(done)} clips, {sum(not clip.split for clip in clips)} splits made; manifest: {out}")
@@ -90,7 +93,7 @@ def _check(clips: Sequence[Clip], as_json: bool) -> int:
         _print_list("groups in several splits", (f"{name}: {', '.join(found)}" for name, found in groups.items()))
         _print_list("files in several splits", (f"{name}: {', '.join(found)}" for name, found in files.items()))
         _print_duplicates(duplicates)
-    return LEAK if groups or files or duplicates.across_splits() else 0
+    return FOUND if groups or files or duplicates.across_splits() or duplicates.unreadable else 0
 
 
 def _duplicates(clips: Sequence[Clip]) -> DuplicateReport:
@@ -128,7 +131,7 @@ def _print_duplicates(found: DuplicateReport) -> None:
     for name, pairs in (("across splits", found.across_splits()), ("inside a split", found.within_splits())):
         _print_list(f"duplicates {name}", map(_described, pairs))
     _print_list("too short to fingerprint", (clip.clip_id for clip in found.too_short))
-    _print_list("silent or standing still", (clip.clip_id for clip in found.featureless))
+    _print_list("too little sound to fingerprint", (clip.clip_id for clip in found.featureless))
     _print_list("unreadable", (f"{bad.path}: {bad.reason}" for bad in found.unreadable))
 
 
