@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
-from sonar.card_pictures import Picture, figure
+from sonar.card_pictures import Picture, picture_sections
 from sonar.data.audio import AudioError
 from sonar.data.card_copies import Copy
 from sonar.data.card_schema import BadFile, Card
@@ -60,7 +60,7 @@ def card_page(card: Card, pictures: _Pictures) -> str:
         "<h2>Files left out</h2>",
         _quarantine(card),
         "<h2>Spectrograms</h2>",
-        *_spectrograms(card, pictures),
+        *picture_sections(pictures, num_classes=len(card.counts.classes), with_corpus=len(card.counts.corpora) > 1),
         _reading(),
     ]
     return page(_title(card), sections, style=_STYLE)
@@ -221,19 +221,6 @@ def _files(which: str, files: Sequence[BadFile]) -> str:
     rows = (map(cell, (one.path, one.reason, one.sha256[:12])) for one in files[:SHOWN])
     text = f"<p>Files {escape(which)}: {len(files)}.{_first(files)}</p>"
     return text + (table(["file", "reason", "sha256"], rows) if files else "")
-
-
-def _spectrograms(card: Card, pictures: _Pictures) -> Iterator[str]:
-    classes = {(one.corpus, one.label) for one in card.counts.classes}
-    yield (
-        f"<p>A few clips of {len(pictures)} of {len(classes)} classes: their loudest 5 s, frequency from 0 to half the "
-        "sample rate, 70 dB from black to yellow. A 16 kHz encoder cannot hear what lies above the dashed line.</p>"
-    )
-    for (corpus, label), drawn in pictures.items():
-        name = label or "(no label)"
-        title = name if len(card.counts.corpora) == 1 else f"{corpus}: {name}"
-        figures = "".join(figure(one, name) for one in drawn)
-        yield f'<h3>{escape(title)}</h3><div class="pictures">{figures}</div>'
 
 
 def _reading() -> str:

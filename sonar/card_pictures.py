@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from typing import NamedTuple
 
@@ -94,17 +94,25 @@ def draw_clip(clip: Clip) -> Picture:
     return Picture(clip.clip_id, _png(spectrogram(shown, rate)), begin / rate, len(shown) / rate, rate / 2)
 
 
-def figure(picture: Picture | AudioError, name: str) -> str:
-    """A picture of the class `name` as HTML, with a line at 8 kHz where it reaches higher."""
-    if isinstance(picture, AudioError):
-        return f"<figure>cannot be drawn: {escape(str(picture))}</figure>"
-    height = 100 * ENCODER_HZ / picture.top_hz
-    line = f'<i style="bottom:{height:.2f}%">8 kHz</i>' if height < 100 else ""
-    return (
-        f'<figure><div class="spectrogram"><img src="{picture.uri}" alt="Spectrogram, {escape(name)}">{line}</div>'
-        f"<figcaption>{escape(picture.clip_id)} · {picture.seconds:.1f} s from {picture.start_s:.1f} s · "
-        f"0 to {picture.top_hz / 1000:g} kHz</figcaption></figure>"
+def picture_sections(
+    pictures: Mapping[tuple[str, str], Sequence[Picture | AudioError]], *, num_classes: int, with_corpus: bool
+) -> Iterator[str]:
+    """The pictures as HTML, a section for each class; every name in it is escaped.
+
+    Args:
+        pictures: by (corpus, label).
+        num_classes: that there are, drawn or not.
+        with_corpus: whether its name stands before the class.
+    """
+    yield (
+        f"<p>A few clips of {len(pictures)} of {num_classes} classes: their loudest 5 s, frequency from 0 to half the "
+        "sample rate, 70 dB from black to yellow. A 16 kHz encoder cannot hear what lies above the dashed line.</p>"
     )
+    for (corpus, label), drawn in pictures.items():
+        name = label or "(no label)"
+        title = f"{corpus}: {name}" if with_corpus else name
+        figures = "".join(_figure(one, name) for one in drawn)
+        yield f'<h3>{escape(title)}</h3><div class="pictures">{figures}</div>'
 
 
 def spectrogram(waveform: np.ndarray, rate: int) -> np.ndarray:
@@ -119,6 +127,19 @@ def spectrogram(waveform: np.ndarray, rate: int) -> np.ndarray:
     with np.errstate(divide="ignore"):  # of points that are exactly 0
         decibels = 10 * np.log10(power / power.max())
     return np.maximum(decibels, -RANGE_DB).astype(np.float32)
+
+
+def _figure(picture: Picture | AudioError, name: str) -> str:
+    """A picture of the class `name` as HTML, with a line at 8 kHz where it reaches higher."""
+    if isinstance(picture, AudioError):
+        return f"<figure>cannot be drawn: {escape(str(picture))}</figure>"
+    height = 100 * ENCODER_HZ / picture.top_hz
+    line = f'<i style="bottom:{height:.2f}%">8 kHz</i>' if height < 100 else ""
+    return (
+        f'<figure><div class="spectrogram"><img src="{picture.uri}" alt="Spectrogram, {escape(name)}">{line}</div>'
+        f"<figcaption>{escape(picture.clip_id)} · {picture.seconds:.1f} s from {picture.start_s:.1f} s · "
+        f"0 to {picture.top_hz / 1000:g} kHz</figcaption></figure>"
+    )
 
 
 def _loudest(waveform: np.ndarray, length: int) -> int:
