@@ -122,7 +122,7 @@ def make_card(
 ) -> Card:
     """Describe a corpus.
 
-    Memory grows by about 100 bytes for each clip beside the manifest itself; audio is read in blocks.
+    Beside the manifest, 72 bytes are held for each clip, and what `duplicate_report` holds; audio is read in blocks.
 
     Args:
         source: the corpus.

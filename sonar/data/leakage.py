@@ -90,7 +90,8 @@ def duplicate_report(clips: Sequence[Clip], *, run: Run = map) -> DuplicateRepor
     exact = _exact(clips, {row: prints[row].audio_sha256 for row in readable})
     near = _near(clips, prints, readable)
     short = [row for row in readable if len(prints[row].fingerprint.words) < MIN_FRAMES]
-    featureless = [row for row in readable if row not in set(short) and not _has_features(prints[row].fingerprint)]
+    long_enough = sorted(set(readable) - set(short))
+    featureless = [row for row in long_enough if not _has_features(prints[row].fingerprint)]
     bad = [(clip, one) for clip, one in zip(clips, prints, strict=True) if isinstance(one, AudioError)]
     return DuplicateReport(
         num_clips=len(clips),

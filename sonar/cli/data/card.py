@@ -25,7 +25,7 @@ def card(
         int | None, typer.Option(help="Read the audio of so many clips only, drawn by --seed.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
-    pictures: Annotated[int, typer.Option(help="Spectrograms of each class in the HTML.")] = 3,
+    pictures: Annotated[int, typer.Option(help="Spectrograms of each class in the HTML.", min=0)] = 3,
     min_clips: Annotated[int, typer.Option(help="Classes with fewer clips are told.")] = 20,
 ) -> None:
     """Describe a corpus: balance, length, band, level, copies, leakage, and what to do about it."""
