@@ -9,24 +9,12 @@ import plotly.graph_objects as go
 
 from sonar.figures import front_figure, parallel_figure
 from sonar.files import write_whole_text
+from sonar.page import cell, page
 from sonar.search.journal import SweepState, TrialRecord
 from sonar.search.results import front_hypervolume, pick, picked_id, ranked_trials, write_front_csv, write_trials_csv
 
 __all__ = ["front_figure", "parallel_figure", "write_report"]
 
-# Nothing is loaded from anywhere; the page's own scripts and styles run, and nothing can be sent out.
-_POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; "
-    "base-uri 'none'; form-action 'none'"
-)
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em }
-table { border-collapse: collapse; font-size: 13px; display: block; overflow-x: auto }
-th, td { padding: 3px 9px; border-bottom: 1px solid #ddd; text-align: left; white-space: nowrap }
-td.number { text-align: right; font-variant-numeric: tabular-nums }
-tr.pick { background: #e6f4ea } tr.failed { color: #999 }
-pre { background: #f6f6f6; padding: 1em; overflow-x: auto }
-"""
 # Plotly's own bar has a button that uploads the figure to its maker's cloud.
 _FIGURE_CONFIG = {"displaylogo": False, "responsive": True, "showSendToCloud": False, "plotlyServerURL": ""}
 _FIRST_METRICS = ("plasticity", "forgetting_rate", "forgetting_worst")
@@ -44,7 +32,7 @@ def write_report(state: SweepState, folder: Path) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     title = f"Sweep {state.settings.get('name', 'without a name')}"
-    write_whole_text(folder / "front.html", _page(f"{title}: front", [_embed(front_figure(state), "front", True)]))
+    write_whole_text(folder / "front.html", page(f"{title}: front", [_embed(front_figure(state), "front", True)]))
     write_front_csv(state, folder / "front.csv")
     write_trials_csv(state, folder / "trials.csv")
     sections = [
@@ -61,18 +49,8 @@ def write_report(state: SweepState, folder: Path) -> Path:
         f"<details><summary>as in the journal</summary><pre>{_pretty(state.settings)}</pre></details>",
     ]
     path = folder / "report.html"
-    write_whole_text(path, _page(title, sections))
+    write_whole_text(path, page(title, sections))
     return path
-
-
-def _page(title: str, sections: list[str]) -> str:
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        f"<title>{escape(title)}</title><style>{_STYLE}</style></head>\n<body>\n"
-        + "\n".join(sections)
-        + "\n</body></html>\n"
-    )
 
 
 def _embed(figure: go.Figure, name: str, with_library: bool) -> str:
@@ -134,23 +112,14 @@ def _table(state: SweepState) -> str:
 def _row(record: TrialRecord, rank: int | None, names: list[str], chosen: str | None) -> str:
     look = "pick" if record.trial_id == chosen else record.status
     cells = [
-        _cell(record.name),
-        _cell(record.kind),
-        _cell(record.status),
-        _cell(rank),
-        *(_cell(record.metrics.get(name, record.params.get(name))) for name in names),
-        _cell(record.reason),
+        cell(record.name),
+        cell(record.kind),
+        cell(record.status),
+        cell(rank),
+        *(cell(record.metrics.get(name, record.params.get(name))) for name in names),
+        cell(record.reason),
     ]
     return f'<tr class="{escape(look)}" data-trial="{escape(record.trial_id)}">{"".join(cells)}</tr>'
-
-
-def _cell(value: Any) -> str:
-    """A table cell; a number is shown short and kept exact in `data-value`."""
-    if value is None:
-        return "<td></td>"
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return f'<td class="number" data-value="{value!r}">{value:.4g}</td>'
-    return f"<td>{escape(str(value))}</td>"
 
 
 def _pretty(settings: dict[str, Any]) -> str:
