@@ -62,7 +62,7 @@ def main() -> None:
                 way.run()
                 way.seconds.append(time.perf_counter() - began)
                 way.cpu_seconds.append(_cpu_seconds() - before)
-    _print(ways, files, root, options.processes)
+        _print(ways, [os.path.join(root, file) for file in files], options.processes)
 
 
 def _write_files(root: Path, count: int) -> Path:
@@ -107,8 +107,8 @@ def _cpu_seconds() -> float:
     return sum(one.ru_utime + one.ru_stime for one in used)
 
 
-def _print(ways: Sequence[Way], files: Sequence[str], root: str, processes: int) -> None:
-    megabytes = sum(os.path.getsize(os.path.join(root, file)) for file in files) / 2**20
+def _print(ways: Sequence[Way], files: Sequence[str], processes: int) -> None:
+    megabytes = sum(map(os.path.getsize, files)) / 2**20
     made_by = provenance()
     print(
         f"`python bench/scan.py {' '.join(sys.argv[1:])}`, commit {made_by['commit']}"

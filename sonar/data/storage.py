@@ -161,7 +161,8 @@ def exists(path: str | Path) -> bool:
 def list_files(root: str) -> list[str]:
     """Every file below a root, in order; links to folders are not followed."""
     if not is_url(root):
-        return [path.relative_to(root).as_posix() for path in sorted(Path(root).rglob("*")) if not path.is_dir()]
+        folders = ((os.path.relpath(folder, root), names) for folder, _, names in os.walk(root))
+        return sorted(name if folder == "." else f"{folder}/{name}" for folder, names in folders for name in names)
     system, inner = _system(root)
     with _plain_errors(root):
         system.invalidate_cache()
