@@ -18,7 +18,7 @@ import soxr
 
 from sonar.data.audio_errors import AudioError as AudioError
 from sonar.data.audio_errors import Quarantined as Quarantined
-from sonar.data.containers import check_suffix, check_whole, counts_frames, not_audio
+from sonar.data.containers import check_suffix, check_whole, counts_frames, mpeg_seconds, not_audio
 from sonar.data.storage import is_url, read_bytes
 
 SAMPLE_RATE = 16_000  # Hz, of every model here
@@ -26,6 +26,7 @@ MAX_SECONDS = 4 * 3600.0  # a longer clip is a recording that wants cutting, or 
 MIN_RATE, MAX_RATE = 1_000, 1_000_000  # Hz; bat detectors reach 500 kHz
 MAX_PEAK = 8.0  # of full scale: lossy codecs overshoot a little, integers stored as floats by thousands
 SHORT_BY_SECONDS = 0.05  # a clip may end so much before its manifest says: resampling and headers round
+_COUNTED_VALUES = 2**16  # decoded at a time where nothing is kept: they stay in the processor's cache
 _BLOCK_VALUES = 2**20  # decoded at a time, so that memory follows the audio and not what a header declares
 
 
@@ -78,7 +79,7 @@ def check_audio(source: str | Path | bytes, name: str) -> AudioInfo:
 
     Args:
         source: as for `decode_audio`.
-        name: of the file; its suffix must be one of its content, if it is one of audio at all.
+        name: of the file; a suffix of another format is refused.
 
     Returns:
         Its header, with the length that was decoded.
@@ -88,7 +89,7 @@ def check_audio(source: str | Path | bytes, name: str) -> AudioInfo:
     """
     with _opened(source) as opened:
         check_suffix(name, opened.file.format)
-        num_frames = sum(map(len, _blocks(opened.file)))
+        num_frames = _count_frames(opened.file)
         opened.refuse_fewer(num_frames)
     duration_s = num_frames / opened.info.sample_rate
     if seconds_to_samples(duration_s) == 0:
@@ -153,8 +154,19 @@ def _opened(source: str | Path | bytes) -> Iterator[_Opened]:
     with _open(source) as raw:
         check_whole(raw)
         counted = counts_frames(raw)
+        present_s = 0.0 if counted else mpeg_seconds(raw)
         with _sound_file(source, raw) as file:
-            yield _Opened(file, _header(file), counted)
+            info = _header(file)
+            _refuse_low_guess(info, present_s)
+            yield _Opened(file, info, counted)
+
+
+def _refuse_low_guess(info: AudioInfo, present_s: float) -> None:
+    """Refuse an MP3 that goes on where libsndfile guesses it to end, and stops."""
+    if present_s > info.duration_s + SHORT_BY_SECONDS:
+        read = f"only {info.duration_s:.1f} of {present_s:.1f} s would be decoded"
+        cause = "an MP3 of varying bit rate without a count of its frames; `ffmpeg -i IN -c copy OUT` writes one"
+        raise AudioError(f"{read}: {cause}", "bad header")
 
 
 @contextmanager
@@ -214,9 +226,26 @@ def _blocks(file: soundfile.SoundFile) -> Iterator[np.ndarray]:
     num_frames = max(1, _BLOCK_VALUES // file.channels)
     yield np.empty((0, 1), dtype=np.float32)
     while len(block := file.read(num_frames, dtype="float32", always_2d=True)):
-        peak = float(np.abs(block).max())
-        if not np.isfinite(peak):
-            raise AudioError("samples that are NaN or infinite", "bad samples")
-        if peak > MAX_PEAK:
-            raise AudioError(f"samples up to {peak:.0f} times full scale; scale the file to [-1, 1]", "bad samples")
+        _check_level(block)
         yield block
+
+
+def _count_frames(file: soundfile.SoundFile) -> int:
+    """How many can be decoded; integers are not looked at, as they are finite and within full scale."""
+    integers = file.subtype.startswith("PCM_")
+    kind = "int32" if integers else "float32"
+    block = np.empty((max(1, _COUNTED_VALUES // file.channels), file.channels), dtype=kind)  # (T, C)
+    num_frames = 0
+    while num_frames < file.frames and (count := file.buffer_read_into(block, dtype=kind)):
+        if not integers:
+            _check_level(block[:count])
+        num_frames += count
+    return num_frames
+
+
+def _check_level(block: np.ndarray) -> None:
+    peak = max(float(block.max()), -float(block.min()))  # NaN if any sample is
+    if not np.isfinite(peak):
+        raise AudioError("samples that are NaN or infinite", "bad samples")
+    if peak > MAX_PEAK:
+        raise AudioError(f"samples up to {peak:.0f} times full scale; scale the file to [-1, 1]", "bad samples")

@@ -6,7 +6,7 @@ Imported by worker processes: no Arrow here.
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
+import os
 from typing import NamedTuple
 
 from sonar.data.audio import check_audio, file_sha256, probe_audio
@@ -78,7 +78,7 @@ def _version(path: str) -> Stat:
 
 def _content(path: str, size: int) -> bytes | str:
     """The bytes of a file that is worth holding in memory, else its path."""
-    if not is_url(path) and (size > HELD_BYTES or size == 0 or not Path(path).is_file()):
+    if not is_url(path) and (size > HELD_BYTES or size == 0 or not os.path.isfile(path)):
         return path
     try:
         return read_bytes(path)

@@ -23,6 +23,8 @@ _FORMATS: Mapping[str, frozenset[str]] = {  # suffix -> names that libsndfile ha
     ".aif": frozenset({"AIFF"}),
     ".aiff": frozenset({"AIFF"}),
 }
+_KBIT_MPEG1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
+_KBIT_MPEG2 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 _NO_AUDIO = {b"PK\x03\x04": "a ZIP archive", b"%PDF": "a PDF", b"\x1f\x8b": "gzip", b"\x89PNG": "an image"}
 
 
@@ -45,16 +47,52 @@ def check_whole(raw: BinaryIO) -> None:
 
 def counts_frames(raw: BinaryIO) -> bool:
     """Whether the number of frames is declared; an MP3 without a Xing or Info header has an estimate only."""
-    raw.seek(0)
-    head = raw.read(10)
-    if head[:3] == b"ID3" and len(head) == 10:
-        tag_size = sum(byte << 7 * place for place, byte in enumerate(reversed(head[6:])))
-        raw.seek(10 + tag_size)
-        head = raw.read(2)
+    raw.seek(_mpeg_begin(raw))
+    head = raw.read(2)
     if len(head) < 2 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
         return True  # no MPEG frame
     first_frame = raw.read(256)
     return b"Xing" in first_frame or b"Info" in first_frame
+
+
+def mpeg_seconds(raw: BinaryIO) -> float:
+    """Length of an MP3 by the headers of its frames, one by one; what lies between frames is skipped.
+
+    Source: ISO/IEC 11172-3, 2.4.1.3, and 13818-3 for the lower rates.
+    """
+    raw.seek(_mpeg_begin(raw))
+    content = raw.read()
+    position, seconds = 0, 0.0
+    while 0 <= position <= len(content) - 4:
+        length, lasts_s = _mpeg_frame(content[position : position + 4])
+        if length:
+            seconds += lasts_s
+            position += length
+        else:
+            position = content.find(b"\xff", position + 1)
+    return seconds
+
+
+def _mpeg_frame(header: bytes) -> tuple[int, float]:
+    """Bytes and seconds of a layer III frame; nothing where there is none."""
+    version, layer = header[1] >> 3 & 3, header[1] >> 1 & 3  # version 3 is MPEG-1, 2 MPEG-2, 0 MPEG-2.5
+    rate_code, bit_rate_code = header[2] >> 2 & 3, header[2] >> 4
+    is_frame = header[0] == 0xFF and header[1] & 0xE0 == 0xE0 and version != 1 and layer == 1
+    if not is_frame or rate_code == 3 or bit_rate_code in (0, 15):
+        return 0, 0.0
+    sample_rate = (44_100, 48_000, 32_000)[rate_code] // {3: 1, 2: 2, 0: 4}[version]
+    samples = 1152 if version == 3 else 576
+    bit_rate = _KBIT_MPEG1[bit_rate_code] if version == 3 else _KBIT_MPEG2[bit_rate_code]
+    return samples * bit_rate * 125 // sample_rate + (header[2] >> 1 & 1), samples / sample_rate
+
+
+def _mpeg_begin(raw: BinaryIO) -> int:
+    """Where frames may begin: behind an ID3 tag."""
+    raw.seek(0)
+    head = raw.read(10)
+    if head[:3] != b"ID3" or len(head) < 10:
+        return 0
+    return 10 + sum(byte << 7 * place for place, byte in enumerate(reversed(head[6:])))
 
 
 def check_suffix(name: str, content: str) -> None:

@@ -112,10 +112,22 @@ def contained(file: str | Path, root: str | Path) -> str:
             raise PathError(f"path {file} leads out of {root}; audio must lie below it")
         return join(str(root), file)
     real_root = os.path.realpath(root)
+    if not _is_linked(real_root, file):
+        return os.path.join(real_root, file)
     real = os.path.realpath(os.path.join(real_root, file))
     if not Path(real).is_relative_to(real_root):
         raise PathError(f"path {file} leads out of {root}; audio must lie below it, and not through a link out")
     return real
+
+
+def _is_linked(root: str, file: str) -> bool:
+    """Whether a link or a `..` stands between a root and its file: else there is no need to resolve all of its path."""
+    path = root
+    for part in file.split("/"):
+        path = f"{path}/{part}"
+        if part in ("", ".", "..") or os.path.islink(path):
+            return True
+    return False
 
 
 def relative(path: str, root: str) -> str:
@@ -149,7 +161,8 @@ def exists(path: str | Path) -> bool:
 def list_files(root: str) -> list[str]:
     """Every file below a root, in order; links to folders are not followed."""
     if not is_url(root):
-        return [path.relative_to(root).as_posix() for path in sorted(Path(root).rglob("*")) if not path.is_dir()]
+        folders = ((os.path.relpath(folder, root), names) for folder, _, names in os.walk(root))
+        return sorted(name if folder == "." else f"{folder}/{name}" for folder, names in folders for name in names)
     system, inner = _system(root)
     with _plain_errors(root):
         system.invalidate_cache()

@@ -1,5 +1,6 @@
 import io
 import struct
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,14 @@ from scipy.signal import firwin, resample_poly
 
 from sonar.data.audio import (
     AudioError,
+    check_audio,
     decode_audio,
     decode_clip,
     file_sha256,
     probe_audio,
     seconds_to_samples,
 )
+from sonar.data.containers import mpeg_seconds
 
 
 def encode(samples: np.ndarray, sample_rate: int = 16_000, kind: str = "WAV", subtype: str | None = "PCM_16") -> bytes:
@@ -146,6 +149,17 @@ def test_mp3_without_a_frame_count_is_read_although_its_length_is_a_guess() -> N
     assert len(decode_audio(stripped)) < 16_000 * guessed_s / 1.5
 
 
+@pytest.mark.parametrize("sample_rate", [8_000, 22_050, 44_100])
+def test_an_mp3_that_the_decoder_would_cut_short_is_refused(sample_rate: int) -> None:
+    mp3 = encode(np.concatenate([noise(80_000), np.zeros(80_000)]), sample_rate, "MP3", None)
+    assert mpeg_seconds(io.BytesIO(mp3)) == pytest.approx(160_000 / sample_rate, abs=0.3)
+    stripped = b"ID3\3\0\0\0\0\1\0" + bytes(128) + mp3[mp3.find(mp3[:2], 200) :]
+    with soundfile.SoundFile(io.BytesIO(stripped)) as file:
+        assert len(file.read()) < 80_000
+    with pytest.raises(AudioError, match=r"only \d.* s would be decoded: an MP3 of varying bit rate without a count"):
+        decode_audio(stripped)
+
+
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
@@ -159,8 +173,9 @@ def test_mp3_without_a_frame_count_is_read_although_its_length_is_a_guess() -> N
     ],
 )
 def test_what_cannot_be_trusted_is_refused_with_its_reason(source: bytes, reason: str) -> None:
-    with pytest.raises(AudioError, match=reason):
-        decode_audio(source)
+    for function in (decode_audio, partial(check_audio, name="a")):
+        with pytest.raises(AudioError, match=reason):
+            function(source)
 
 
 def test_a_header_that_lies_about_its_length_is_refused_before_memory_is_taken() -> None:
