@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sonar.data.audio import decode_audio
+from sonar.data.clip_table import ClipTable
 from sonar.data.corpora import load_corpus
 from sonar.data.manifest import Clip
 from sonar.data.stream import Batch, ClipStore, MixedStream, Source, StreamConfig, batch_clips, file_batches
@@ -23,7 +24,7 @@ class MemoryStore(ClipStore):
     """Clips whose sample i is 100 * row + i, so that a crop shows where it was taken."""
 
     def __init__(self, name: str, lengths: list[int]) -> None:
-        self.clips = [PLAIN._replace(clip_id=f"{name}{row}") for row in range(len(lengths))]
+        self.clips = ClipTable.from_clips(PLAIN._replace(clip_id=f"{name}{row}") for row in range(len(lengths)))
         self.num_samples = np.asarray(lengths, dtype=np.int64)
 
     def waveform(self, row: int, begin: int = 0, num_samples: int | None = None) -> np.ndarray:
