@@ -24,8 +24,8 @@ def write_store(folder: Path, made: MemoryStore) -> Path:
     return write_clips(folder, clips)
 
 
-def write_clips(folder: Path, clips: list[Clip]) -> Path:
+def write_clips(folder: str | Path, clips: list[Clip]) -> Path:
     """Shards of clips, as `write_shards` makes them, without Ray."""
     target = ShardFolder(folder)
     finish([write_part(part, target, encode_guarded) for part in plan_parts(clips)], target, manifest_hash(clips))
-    return folder
+    return Path(folder)

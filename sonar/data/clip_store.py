@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sonar.data.clip_table import ClipTable
+from sonar.data.shard_cache import local_shards
+from sonar.data.shard_folder import ShardFolder
 from sonar.data.shard_summary import INDEX_FILE, SUMMARY_FILE
 
 _INT16_SCALE = np.float32(1 / 32768)
@@ -24,18 +26,21 @@ class ClipStore:
     read without its row group, and workers of one machine share the pages. The process itself holds 12 bytes a clip.
 
     Attributes:
-        folder: of the shards.
+        source: what names the shards on every node: an absolute path, or a URL.
+        folder: where they lie on this machine: a copy, where the source is a URL (`shard_cache`).
         clips: the manifest's rows.
         num_samples: (N,) int64 length of each clip at 16 kHz.
     """
 
-    def __init__(self, folder: str | Path) -> None:
-        """Open the shards below `folder`.
+    def __init__(self, place: str | Path) -> None:
+        """Open the shards of a folder or URL.
 
         Raises:
             FileNotFoundError: there are none, they are unfinished, or a file is missing.
+            ValueError: a copy does not fit on the disk, or is not what was written.
         """
-        self.folder = Path(folder)
+        self.folder = local_shards(place)
+        self.source = ShardFolder(place).shared_place
         if not (self.folder / SUMMARY_FILE).is_file():
             raise FileNotFoundError(f"no finished shards in {self.folder}; prepare the corpus again")
         index = pa.ipc.open_file(pa.memory_map(str(self.folder / INDEX_FILE))).read_all()

@@ -18,7 +18,7 @@ from pyarrow import fs
 
 from sonar.files import sync_folder
 
-_COPIED_AT_A_TIME = 1 << 20
+COPIED_AT_A_TIME = 1 << 20
 
 
 class ShardFolder:
@@ -86,7 +86,7 @@ class ShardFolder:
         """64 hex digits of a file's bytes."""
         digest = hashlib.sha256()
         with self.open(name) as file:
-            while chunk := file.read(_COPIED_AT_A_TIME):
+            while chunk := file.read(COPIED_AT_A_TIME):
                 digest.update(chunk)
         return digest.hexdigest()
 
@@ -144,7 +144,7 @@ class ShardFolder:
             os.replace(made, partial)
             return
         with made.open("rb") as source, self._filesystem.open_output_stream(partial) as target:
-            shutil.copyfileobj(source, target, _COPIED_AT_A_TIME)
+            shutil.copyfileobj(source, target, COPIED_AT_A_TIME)
 
 
 def _resolve(url: str) -> tuple[fs.FileSystem, str]:

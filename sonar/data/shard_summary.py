@@ -105,6 +105,36 @@ def read_summary(folder: ShardFolder) -> ShardSummary:
         FileNotFoundError: there are none, or they are unfinished.
         ValueError: they were written by another release, or the summary is damaged.
     """
+    content = _checked(folder)
+    return ShardSummary(
+        manifest=content["manifest"],
+        strata={name: Stratum(**fields) for name, fields in content["strata"].items()},
+        files=_files(content),
+        quarantine=tuple(Quarantined(**item) for item in json.loads(folder.read(QUARANTINE_FILE))),
+    )
+
+
+def verify_shards(folder: ShardFolder) -> list[Damage]:
+    """Read every byte of finished shards and name the files that are not what was written.
+
+    Raises:
+        FileNotFoundError: there are no finished shards.
+        ValueError: the summary itself is damaged.
+    """
+    damaged = []
+    for name, file in _files(_checked(folder)).items():
+        try:
+            found = folder.sha256(name)
+        except FileNotFoundError:
+            damaged.append(Damage(name, "missing"))
+            continue
+        if found != file.sha256:
+            damaged.append(Damage(name, f"its sha256 is {found[:12]}..., and {file.sha256[:12]}... was written"))
+    return damaged
+
+
+def _checked(folder: ShardFolder) -> dict[str, Any]:
+    """The content of a summary that is what was written."""
     if not folder.exists(SUMMARY_FILE):
         raise FileNotFoundError(f"no finished shards in {folder}; prepare the corpus again")
     written = folder.read(SUMMARY_FILE)
@@ -119,31 +149,11 @@ def read_summary(folder: ShardFolder) -> ShardSummary:
         )
     if content.pop("sha256", None) is None or _render(content) != written:
         raise ValueError(f"{folder}/{SUMMARY_FILE} is damaged: it is not what was written; prepare the corpus again")
-    return ShardSummary(
-        manifest=content["manifest"],
-        strata={name: Stratum(**fields) for name, fields in content["strata"].items()},
-        files={name: ShardFile(**fields) for name, fields in content["files"].items()},
-        quarantine=tuple(Quarantined(**item) for item in json.loads(folder.read(QUARANTINE_FILE))),
-    )
+    return content
 
 
-def verify_shards(folder: ShardFolder) -> list[Damage]:
-    """Read every byte of finished shards and name the files that are not what was written.
-
-    Raises:
-        FileNotFoundError: there are no finished shards.
-        ValueError: the summary itself is damaged.
-    """
-    damaged = []
-    for name, file in read_summary(folder).files.items():
-        try:
-            found = folder.sha256(name)
-        except FileNotFoundError:
-            damaged.append(Damage(name, "missing"))
-            continue
-        if found != file.sha256:
-            damaged.append(Damage(name, f"its sha256 is {found[:12]}..., and {file.sha256[:12]}... was written"))
-    return damaged
+def _files(content: Mapping[str, Any]) -> dict[str, ShardFile]:
+    return {name: ShardFile(**fields) for name, fields in content["files"].items()}
 
 
 def _content(summary: ShardSummary) -> dict[str, Any]:

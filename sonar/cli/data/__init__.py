@@ -5,8 +5,10 @@ from __future__ import annotations
 import typer
 
 from sonar.cli.data.scan import register_scan
+from sonar.cli.data.shards import register_shards
 from sonar.cli.data.synth import register_synth
 
 data_app = typer.Typer(no_args_is_help=True, help="Corpora: scan your own, write the embedded ones.")
 register_scan(data_app)
+register_shards(data_app)
 register_synth(data_app)
