@@ -80,6 +80,9 @@ class MixedStream:
     of its clips, a new one per epoch, so no clip comes twice before its side is exhausted. Workers take disjoint
     parts; together, where ratio * B is whole, exactly the clips and crops that one worker with the batch of all would
     take.
+
+    Clips are padded to `clip_seconds`, or to the longest clip of both sides, rounded up to half a second, where that is
+    shorter: always to the same length, so that nothing about a clip depends on its neighbours.
     """
 
     def __init__(self, new: Source, prior: Source, config: StreamConfig, *, rank: int = 0, world_size: int = 1) -> None:
@@ -106,6 +109,8 @@ class MixedStream:
                     f"{count} of {size} clips are to be {name}, but there are no {name} clips; give some, or set "
                     f"replay_ratio to {0 if name == 'prior' else 1}"
                 )
+        longest = max(source.store.num_samples[source.rows].max() for source, count in self._sides if count)
+        self._num_samples = int(_padded(longest, config.clip_seconds))
 
     @property
     def steps_per_epoch(self) -> int:
@@ -123,7 +128,7 @@ class MixedStream:
                 waves.append(self._crop(source.store, row, side, epoch))
                 ids.append(source.store.clips.column("clip_id")[row].as_py())
                 replay.append(bool(side))
-        return _collate(waves, seconds_to_samples(self._config.clip_seconds), ids, replay)
+        return _collate(waves, self._num_samples, ids, replay)
 
     def _positions(self, step: int, count: int) -> range:
         begin = (step * self._world_size + self._rank) * count
@@ -134,7 +139,7 @@ class MixedStream:
 
     def _crop(self, store: ClipStore, row: int, side: int, epoch: int) -> np.ndarray:
         """A crop that depends on seed, epoch and clip, not on the worker."""
-        length = seconds_to_samples(self._config.clip_seconds)
+        length = self._num_samples
         spare = max(0, int(store.num_samples[row]) - length)
         begin = np.random.default_rng((self._config.seed, side, epoch, row)).integers(spare + 1) if spare else 0
         return store.waveform(row, int(begin), length)
@@ -170,8 +175,7 @@ def file_batches(clips: Sequence[Clip], clip_seconds: float) -> Iterator[Bucket]
 def _buckets(
     clip_ids: Sequence[str], lengths: np.ndarray, waveform: Callable[[int], np.ndarray], clip_seconds: float
 ) -> Iterator[Bucket]:
-    limit, step = seconds_to_samples(clip_seconds), seconds_to_samples(_BUCKET_SECONDS)
-    padded = np.minimum(limit, -(-lengths // step) * step)
+    padded = _padded(lengths, clip_seconds)
     for length in np.unique(padded):
         members = np.flatnonzero(padded == length)
         for begin in range(0, len(members), _EVALUATION_BATCH):
@@ -180,6 +184,12 @@ def _buckets(
             cropped = [wave[max(0, (len(wave) - length) // 2) :][:length] for wave in waves]
             ids = [clip_ids[i] for i in positions]
             yield Bucket(_collate(cropped, int(length), ids, [False] * len(ids)), positions)
+
+
+def _padded(num_samples: np.ndarray, clip_seconds: float) -> np.ndarray:
+    """Lengths rounded up to half a second, `clip_seconds` at most."""
+    step = seconds_to_samples(_BUCKET_SECONDS)
+    return np.minimum(seconds_to_samples(clip_seconds), -(-num_samples // step) * step)
 
 
 @lru_cache(maxsize=8)
