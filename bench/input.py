@@ -101,9 +101,7 @@ def _compare(options: argparse.Namespace, folder: Path) -> None:
     clips = [
         clip._replace(clip_id=f"{clip.clip_id}#{n}", split="train") for n in range(options.repeat) for clip in found
     ]
-    ray.init(
-        "local", num_cpus=options.workers, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
-    )
+    _start_ray(options.workers)
     rounds: dict[str, list[Epochs]] = {"shards": [], "DataLoader": []}
     for number in range(-1, options.rounds):  # the first one warms up: workers start, files come into memory
         shards = folder / f"shards-{number}"
@@ -119,6 +117,10 @@ def _compare(options: argparse.Namespace, folder: Path) -> None:
     _print_epochs(rounds, len(clips))
     if options.steps:
         _print_waiting(ClipStore(shards), options.steps)
+
+
+def _start_ray(num_cpus: int) -> None:
+    ray.init("local", num_cpus=num_cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
 
 
 def _by_shards(clips: list[Clip], folder: Path, workers: int, clip_seconds: float) -> Epochs:
@@ -212,7 +214,7 @@ def _print_memory(folder: Path) -> None:
     print("| a worker that streams from | own memory, MB | mapped file pages, MB | peak of both, MB |")
     print("|---|---|---|---|")
     audio = write_synth_corpus("bio", folder / "audio", seed=SEED)
-    ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    _start_ray(1)
     write_shards(load_corpus(audio, domain="bench").clips, folder / "shards")
     ray.shutdown()
     for name, place, use in (

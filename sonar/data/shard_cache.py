@@ -37,16 +37,12 @@ def local_shards(place: str | Path, cache: Path | None = None) -> Path:
         return folder.local
     cache = cache or Path(os.environ.get(CACHE_VARIABLE, "~/.cache/sonar")).expanduser()
     summary = read_summary(folder)
-    written = folder.read(SUMMARY_FILE)
-    copy = cache / f"shards-{summary.manifest}-{hashlib.sha256(written).hexdigest()[:12]}"
+    copy = cache / f"shards-{summary.manifest}-{folder.sha256(SUMMARY_FILE)[:12]}"
     cache.mkdir(parents=True, exist_ok=True)
     with _only_one(cache / f".{copy.name}.lock"):
         if not copy.exists():
             _check_space(folder, summary, cache)
-            with whole_folder(copy) as partial:
-                for name, file in summary.files.items():
-                    _copy(folder, name, file, partial)
-                (partial / SUMMARY_FILE).write_bytes(written)
+            _copy_all(folder, summary, copy)
     return copy
 
 
@@ -65,6 +61,13 @@ def _check_space(folder: ShardFolder, summary: ShardSummary, cache: Path) -> Non
             f"the shards of {folder} take {needed / 1e9:.2f} GB, and {cache} has {free / 1e9:.2f} GB free; "
             f"name another folder in {CACHE_VARIABLE}"
         )
+
+
+def _copy_all(folder: ShardFolder, summary: ShardSummary, copy: Path) -> None:
+    with whole_folder(copy) as partial:
+        for name, file in summary.files.items():
+            _copy(folder, name, file, partial)
+        (partial / SUMMARY_FILE).write_bytes(folder.read(SUMMARY_FILE))
 
 
 def _copy(folder: ShardFolder, name: str, expected: ShardFile, target: Path) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import mmap
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +21,7 @@ from sonar.data.shard_folder import ShardFolder
 from sonar.data.shard_plan import BYTES_PER_SAMPLE, Part
 
 RECORDS = "_parts"  # folder of the records, while the shards are unfinished
+_END_BYTES = 108  # of a clip's first and last bytes, which it is found by
 ROW_GROUP_BYTES = 8 * 2**20  # of audio that a task holds before it is written
 
 _VALUES = {pa.string(): "string", pa.float64(): "float64", pa.int64(): "int64"}
@@ -91,7 +91,7 @@ def write_part(part: Part, folder: ShardFolder, encode: Encode) -> PartRecord:
 
 def _write_audio(part: Part, made: Path, encode: Encode) -> list[dict[str, Any]]:
     """Write the file of a part; the rows of its record."""
-    rows, checksums = [], []
+    rows, written = [], []
     with pq.ParquetWriter(
         made, _SHARD_SCHEMA, compression="none", use_dictionary=False, write_statistics=False
     ) as writer:
@@ -104,10 +104,10 @@ def _write_audio(part: Part, made: Path, encode: Encode) -> list[dict[str, Any]]
             group.add(row, audio)
             num_samples = (len(audio) - WAV_HEADER_BYTES) // BYTES_PER_SAMPLE
             rows.append(row | {"file": part.file, "num_samples": num_samples, "reason": "", "settled": True})
-            checksums.append((len(audio), zlib.crc32(audio)))
+            written.append(_Ends(len(audio), audio[:_END_BYTES], audio[-_END_BYTES:]))
         group.flush()
     good = [row for row in rows if not row["reason"]]
-    for row, begin in zip(good, _places(made, checksums), strict=True):
+    for row, begin in zip(good, _places(made, written), strict=True):
         row["offset"] = begin + WAV_HEADER_BYTES
     return rows
 
@@ -129,9 +129,12 @@ def finished_parts(parts: Iterable[Part], folder: ShardFolder) -> dict[str, Part
     sizes, found = folder.sizes(), {}
     for part in parts:
         if _record_file(part.key) in sizes:
-            record = read_record(part.key, folder)
-            unsettled = not all(record.rows["settled"].to_pylist())
-            if not unsettled and (not record.file or sizes.get(record.file) == record.num_bytes):
+            try:
+                record = read_record(part.key, folder)
+            except (pa.ArrowInvalid, ValueError):  # cut off by a disk that lost power
+                continue
+            is_whole = not record.file or sizes.get(record.file) == record.num_bytes
+            if is_whole and all(record.rows["settled"].to_pylist()):
                 found[part.key] = record
     return found
 
@@ -155,18 +158,30 @@ class _RowGroup:
         self._rows, self._held = [], 0
 
 
-def _places(path: Path, checksums: Sequence[tuple[int, int]]) -> Iterator[int]:
+class _Ends(NamedTuple):
+    """What a clip's WAV file is known by: its header says its length too."""
+
+    size: int
+    head: bytes
+    tail: bytes
+
+
+def _places(path: Path, written: Sequence[_Ends]) -> Iterator[int]:
     """Where each clip's WAV file begins: they lie in order, uncompressed, each in one piece."""
     position = 0
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        for size, checksum in checksums:
-            position = content.find(b"RIFF", position)
-            while position >= 0 and zlib.crc32(content[position : position + size]) != checksum:
-                position = content.find(b"RIFF", position + 1)
+        for clip in written:
+            position = content.find(clip.head, position)
+            while position >= 0 and not _ends_with(content, position + clip.size, clip.tail):
+                position = content.find(clip.head, position + 1)
             if position < 0:
                 raise RuntimeError(f"{path}: the audio of a clip does not lie in one piece")
             yield position
-            position += size
+            position += clip.size
+
+
+def _ends_with(content: mmap.mmap, end: int, tail: bytes) -> bool:
+    return content[end - len(tail) : end] == tail
 
 
 def _table(rows: list[dict[str, Any]]) -> pa.Table:

@@ -15,7 +15,7 @@ from sonar.data.manifest import Clip
 FORMAT = 2  # of parts, index and summary; parts of another format have other names
 SHARD_BYTES = 64 * 2**20  # of audio in a part at most, but for a clip that is longer by itself
 _SMALLEST_PART = 4 * 2**20  # parts of a small corpus, so that several CPUs have work
-_PARTS_WANTED = 64
+_PARTS_WANTED = 32
 BYTES_PER_SAMPLE = 2
 
 
@@ -41,7 +41,7 @@ class Part(NamedTuple):
 def plan_parts(clips: Iterable[Clip]) -> list[Part]:
     """Cut a manifest into parts of at most `SHARD_BYTES` of audio, the same whatever the order and the cluster.
 
-    A corpus of less than 64 such parts is cut into smaller ones, of 4 MB at least.
+    A corpus of less than 32 such parts is cut into smaller ones, of 4 MB at least.
     """
     ordered = sorted(clips, key=lambda clip: (stratum_of(clip.corpus, clip.split), clip.clip_id))
     limit = min(SHARD_BYTES, max(_SMALLEST_PART, sum(map(_num_bytes, ordered)) // _PARTS_WANTED))
