@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from sonar.data.shard_folder import COPIED_AT_A_TIME, ShardFolder
+from sonar.data.shard_folder import COPIED_AT_A_TIME, ShardFolder, only_one
 from sonar.data.shard_summary import SUMMARY_FILE, ShardFile, ShardSummary, read_summary
 from sonar.files import whole_folder
 
@@ -38,20 +35,11 @@ def local_shards(place: str | Path, cache: Path | None = None) -> Path:
     cache = cache or Path(os.environ.get(CACHE_VARIABLE, "~/.cache/sonar")).expanduser()
     summary = read_summary(folder)
     copy = cache / f"shards-{summary.manifest}-{folder.sha256(SUMMARY_FILE)[:12]}"
-    cache.mkdir(parents=True, exist_ok=True)
-    with _only_one(cache / f".{copy.name}.lock"):
+    with only_one(cache / f".{copy.name}.lock"):
         if not copy.exists():
             _check_space(folder, summary, cache)
             _copy_all(folder, summary, copy)
     return copy
-
-
-@contextmanager
-def _only_one(lock: Path) -> Iterator[None]:
-    """One process of this machine at a time; a lock ends with its process."""
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _check_space(folder: ShardFolder, summary: ShardSummary, cache: Path) -> None:

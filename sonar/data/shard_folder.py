@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -121,9 +122,9 @@ class ShardFolder:
         for one in found:
             if one.type == fs.FileType.File and one.path not in kept:
                 self._filesystem.delete_file(one.path)
-        for one in reversed(found):  # a folder comes before what is in it
-            if one.type == fs.FileType.Directory and one.path not in parents:
-                self._filesystem.delete_dir(one.path)
+        folders = {one.path for one in found if one.type == fs.FileType.Directory}
+        for path in sorted(folders - parents, reverse=True):  # what is in a folder goes before it
+            self._filesystem.delete_dir(path)
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
@@ -145,6 +146,15 @@ class ShardFolder:
             return
         with made.open("rb") as source, self._filesystem.open_output_stream(partial) as target:
             shutil.copyfileobj(source, target, COPIED_AT_A_TIME)
+
+
+@contextmanager
+def only_one(lock: Path) -> Iterator[None]:
+    """One process at a time, the others wait; a lock ends with its process."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _resolve(url: str) -> tuple[fs.FileSystem, str]:

@@ -17,7 +17,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -28,10 +28,11 @@ import ray.data
 
 from sonar.data.audio import AudioError, Quarantined
 from sonar.data.clip_table import ClipTable
+from sonar.data.corpora import MAX_BAD_FRACTION
 from sonar.data.guard import Guard
 from sonar.data.manifest import Clip, manifest_hash
 from sonar.data.shard_audio import AudioSlice, BadClip, Encoded, encode_slice
-from sonar.data.shard_folder import ShardFolder
+from sonar.data.shard_folder import ShardFolder, only_one
 from sonar.data.shard_parts import (
     INDEX_SCHEMA,
     RECORDS,
@@ -44,7 +45,6 @@ from sonar.data.shard_parts import (
 from sonar.data.shard_plan import Part, cut, plan_parts, stratum_of
 from sonar.data.shard_summary import SUMMARY_FILE, LeftOut, ShardFile, ShardSummary, read_summary, write_summary
 
-MAX_BAD_FRACTION = 0.05
 _SHOWN = 5  # bad clips that an error names
 _CHUNK = 8  # clips that travel to the decoding process together, some milliseconds each
 
@@ -70,7 +70,8 @@ def write_shards(
     Args:
         clips: the manifest.
         place: folder or URL to fill, the same for every node. It is complete, and readable by `ClipStore`, once it
-            holds its summary; if that is of this manifest, nothing is done.
+            holds its summary; if that is of this manifest, nothing is done. Drivers that want the same folder wait
+            for each other; a URL has no such lock.
         max_bad_fraction: share of clips that may be unreadable; those are listed in `quarantine.json`.
         concurrency: tasks at a time; None: as many as there are CPUs. A task holds one decoded file and some row groups
             of `shard_parts.ROW_GROUP_BYTES`.
@@ -88,16 +89,19 @@ def write_shards(
         raise ValueError(f"clip_id {doubled[0]!r} stands twice" if doubled else "no clips: the manifest is empty")
     if folder.exists() and not any(name.startswith(f"{RECORDS}/") for name in folder.sizes()):
         raise ValueError(f"{folder} exists and holds no shards; give another folder, or remove it")
-    folder.put_bytes(manifest.encode(), f"{RECORDS}/manifest")
-    parts = plan_parts(clips)
-    records = finished_parts(parts, folder)
-    tally = _Tally(len(clips), max_bad_fraction, on_progress)
-    for record in records.values():
-        tally.add(record)
-    for key in _pass([part for part in parts if part.key not in records], folder, concurrency):
-        records[key] = _seen_from_here(key, folder)
-        tally.add(records[key])
-    return finish([records[part.key] for part in parts], folder, manifest)
+    with nullcontext() if folder.local is None else only_one(folder.local / RECORDS / "lock"):
+        if folder.exists(SUMMARY_FILE):  # by another driver, that this one waited for
+            return _find(folder, manifest)
+        folder.put_bytes(manifest.encode(), f"{RECORDS}/manifest")
+        parts = plan_parts(clips)
+        records = finished_parts(parts, folder)
+        tally = _Tally(len(clips), max_bad_fraction, on_progress)
+        for record in records.values():
+            tally.add(record)
+        for key in _pass([part for part in parts if part.key not in records], folder, concurrency):
+            records[key] = _seen_from_here(key, folder)
+            tally.add(records[key])
+        return finish([records[part.key] for part in parts], folder, manifest)
 
 
 def finish(records: Sequence[PartRecord], folder: ShardFolder, manifest: str) -> ShardSummary:

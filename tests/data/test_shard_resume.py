@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from crashing import crash_on_the_third
 from sonar.data import shard_plan, shards
 from sonar.data.corpora import load_corpus
 from sonar.data.manifest import Clip, manifest_hash
-from sonar.data.shard_folder import ShardFolder
+from sonar.data.shard_folder import ShardFolder, only_one
 from sonar.data.shard_parts import ROW_GROUP_BYTES, finished_parts, write_part
 from sonar.data.shard_plan import Part, plan_parts
 from sonar.data.shards import encode_guarded, finish, write_shards
@@ -144,11 +145,24 @@ def test_a_node_that_writes_elsewhere_is_found_out(
         write_shards(clips, tmp_path / "out")
 
 
+def test_a_driver_that_waited_for_another_one_finds_what_that_one_wrote(
+    clips: list[Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "_pass", None)  # whoever writes parts fails
+    out = tmp_path / "out"
+    with ThreadPoolExecutor() as pool:
+        with only_one(out / "_parts" / "lock"):
+            waiting = pool.submit(write_shards, clips, out)
+            written = in_process(plan_parts(clips), out, clips)
+            assert not waiting.done()
+        assert waiting.result() == written
+
+
 MEMORY = """
 import sys, tracemalloc
 import pyarrow as pa
 from sonar.data.manifest import Clip
-from sonar.data.shard_folder import ShardFolder
+from sonar.data.shard_folder import ShardFolder, only_one
 from sonar.data.shard_parts import write_part
 from sonar.data.shard_plan import Part
 

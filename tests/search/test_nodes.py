@@ -36,7 +36,9 @@ def test_audio_that_a_node_does_not_see_is_named_before_it_is_all_quarantined(
     audio = tmp_path / "a.wav"
     audio.touch()
     cluster(monkeypatch, {"10.0.0.1": True, "10.0.0.2": False})
-    with pytest.raises(ValueError, match=r"a\.wav is not there on 10\.0\.0\.2; put the audio where every node sees it"):
+    with pytest.raises(
+        ValueError, match=r"a\.wav is not there on 10\.0\.0\.2; put the audio where every node of the cluster sees it"
+    ):
         nodes.check_is_seen(audio)
     cluster(monkeypatch, {"10.0.0.1": True, "10.0.0.2": True})
     nodes.check_is_seen(audio)
