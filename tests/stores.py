@@ -5,19 +5,27 @@ from pathlib import Path
 import soundfile
 from tiny import RATE, MemoryStore
 
-from sonar.data import shards
 from sonar.data.audio import file_sha256
+from sonar.data.manifest import Clip, manifest_hash
+from sonar.data.shard_folder import ShardFolder
+from sonar.data.shard_parts import write_part
+from sonar.data.shard_plan import plan_parts
+from sonar.data.shards import encode_guarded, finish
 
 
 def write_store(folder: Path, made: MemoryStore) -> Path:
-    """Shards of a store; rows come in order of the clip ids. Its audio files lie beside `folder`."""
-    audio, rows = folder.with_name(f"{folder.name}-audio"), []
+    """Shards of a store; its audio files lie beside `folder`."""
+    audio, clips = folder.with_name(f"{folder.name}-audio"), []
     audio.mkdir(parents=True)
-    for row, clip in enumerate(sorted(made.clips)):
+    for row, clip in enumerate(made.clips):
         path = audio / f"{row}.wav"
-        soundfile.write(path, made.waveforms[made.clips.index(clip)], RATE, subtype="PCM_16")
-        located = clip._replace(path=str(path), sha256=file_sha256(str(path)))
-        rows.append(located._asdict() | {"labels": list(clip.labels), "row": row})
-    table = shards.pa.Table.from_pylist(rows, shards._ROW_SCHEMA)
-    shards._summarise(shards._write_block(table, str(folder)), folder)
-    return folder
+        soundfile.write(path, made.waveforms[row], RATE, subtype="PCM_16")
+        clips.append(clip._replace(path=str(path), sha256=file_sha256(str(path))))
+    return write_clips(folder, clips)
+
+
+def write_clips(folder: str | Path, clips: list[Clip]) -> Path:
+    """Shards of clips, as `write_shards` makes them, without Ray."""
+    target = ShardFolder(folder)
+    finish([write_part(part, target, encode_guarded) for part in plan_parts(clips)], target, manifest_hash(clips))
+    return Path(folder)

@@ -10,6 +10,7 @@ from torch import nn
 
 from sonar.checkpoint import Checkpoint
 from sonar.config import override
+from sonar.data.clip_table import ClipTable
 from sonar.data.manifest import Clip
 from sonar.data.stream import ClipStore, MixedStream
 from sonar.experiment import TrialConfig
@@ -64,9 +65,8 @@ class MemoryStore(ClipStore):
     """Clips without files."""
 
     def __init__(self, clips: Sequence[Clip], waveforms: Sequence[np.ndarray]) -> None:
-        self.clips, self.waveforms = list(clips), list(waveforms)
+        self.clips, self.waveforms = ClipTable.from_clips(clips), list(waveforms)
         self.num_samples = np.asarray([len(wave) for wave in waveforms], dtype=np.int64)
-        self._splits = np.asarray([clip.split for clip in clips])
 
     def waveform(self, row: int, begin: int = 0, num_samples: int | None = None) -> np.ndarray:
         return self.waveforms[row][begin:][:num_samples]

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 
-import numpy as np
-import pyarrow.feather as feather
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from sonar.data.clip_table import ClipTable
 from sonar.data.manifest import manifest_hash
-from sonar.data.shards import INDEX_FILE, QUARANTINE_FILE, SUMMARY_FILE, stratum_of
-from sonar.data.stream import ClipStore
+from sonar.data.shard_folder import ShardFolder
+from sonar.data.shard_summary import INDEX_FILE, LeftOut, read_summary, write_summary
 from sonar.files import whole_folder
 
 
@@ -30,22 +28,22 @@ def shards_without(folder: Path, left_out: Collection[str]) -> Path:
     Raises:
         ValueError: no clip is left.
     """
-    store = ClipStore(folder)
-    keep = np.asarray([clip.clip_id not in left_out for clip in store.clips])
-    if not keep.any():
+    whole = read_summary(ShardFolder(folder))
+    index = pa.ipc.open_file(pa.memory_map(str(folder / INDEX_FILE))).read_all()
+    dropped = pc.is_in(index["clip_id"], value_set=pa.array(list(left_out), pa.string()))
+    index = index.filter(pc.invert(dropped))
+    if not len(index):
         raise ValueError(f"no clip of {folder} is left without {len(left_out)} clips that evaluation splits hold")
-    clips = [clip for clip, kept in zip(store.clips, keep, strict=True) if kept]
-    manifest = manifest_hash(clips)
+    manifest = manifest_hash(ClipTable(index))
     view = folder.with_name(f"shards-{manifest}")
     if view.exists():
         return view
-    index = feather.read_table(folder / INDEX_FILE).filter(keep)
-    files = [f"../{folder.name}/{name}" for name in index["file"].to_pylist()]
-    index = index.set_column(index.schema.get_field_index("file"), "file", [files])
-    strata = Counter(stratum_of(clip._asdict()) for clip in clips)
-    summary = {"manifest": manifest, "num_clips": len(clips), "strata": dict(sorted(strata.items()))}
+    beside = f"../{folder.name}/"
+    names = index["file"].unique().to_pylist()
+    files = pc.binary_join_element_wise(pa.scalar(beside), index["file"], pa.scalar(""))
+    index = index.set_column(index.schema.get_field_index("file"), "file", files)
+    num_bad = {name: stratum.num_bad for name, stratum in whole.strata.items()}
     with whole_folder(view) as partial:
-        feather.write_feather(index, partial / INDEX_FILE)
-        shutil.copyfile(folder / QUARANTINE_FILE, partial / QUARANTINE_FILE)
-        (partial / SUMMARY_FILE).write_text(json.dumps(summary, indent=1))
+        hashed = {beside + name: whole.files[name] for name in names}
+        write_summary(ShardFolder(partial), manifest, index, LeftOut(whole.quarantine, num_bad), hashed)
     return view

@@ -3,208 +3,205 @@
 A shard holds clips of one stratum (corpus and split): the columns of the manifest, and the audio as 16 kHz mono 16-bit
 WAV in Hugging Face's `Audio` struct `{bytes, path}`, so that `datasets` reads it too. The audio lies uncompressed in
 the file, and the index says where, so that training maps it into memory and reads single clips (stream.ClipStore).
+
+The work is cut into parts by the manifest alone (shard_plan). A part is a file under a name that its clips give it, and
+then a record; a pass that was killed goes on with the parts that have none. The summary comes last and makes the
+folder complete.
 """
 
 from __future__ import annotations
 
-import io
-import json
 import logging
-import mmap
 import os
-import re
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import partial
-from itertools import groupby
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.feather as feather
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 import ray.data
-import soundfile
 
-from sonar.data.audio import (
-    SAMPLE_RATE,
-    AudioError,
-    Quarantined,
-    decode_clip,
-    file_sha256,
-    seconds_to_samples,
+from sonar.data.audio import AudioError, Quarantined
+from sonar.data.clip_table import ClipTable
+from sonar.data.corpora import MAX_BAD_FRACTION
+from sonar.data.guard import Guard
+from sonar.data.manifest import Clip, manifest_hash
+from sonar.data.shard_audio import AudioSlice, BadClip, Encoded, encode_slice
+from sonar.data.shard_folder import ShardFolder, only_one
+from sonar.data.shard_parts import (
+    INDEX_SCHEMA,
+    RECORDS,
+    ROW_GROUP_BYTES,
+    PartRecord,
+    finished_parts,
+    read_record,
+    write_part,
 )
-from sonar.data.manifest import SCHEMA, Clip, manifest_hash
+from sonar.data.shard_plan import Part, cut, plan_parts, stratum_of
+from sonar.data.shard_summary import SUMMARY_FILE, LeftOut, ShardFile, ShardSummary, read_summary, write_summary
 
-SUMMARY_FILE = "_summary.json"
-QUARANTINE_FILE = "quarantine.json"
-INDEX_FILE = "index.arrow"
-WAV_HEADER_BYTES = 44  # of the 16-bit PCM files that are written here
-SHARD_BYTES = 64 * 2**20  # of audio, about: one task's work
-
-_ROW_SCHEMA = pa.schema([*SCHEMA, ("row", pa.int64())])
-_SHARD_SCHEMA = pa.schema([*_ROW_SCHEMA, ("audio", pa.struct([("bytes", pa.binary()), ("path", pa.string())]))])
-_INDEX_SCHEMA = pa.schema([*_ROW_SCHEMA, ("file", pa.string()), ("offset", pa.int64()), ("num_samples", pa.int64())])
-_RESULT_SCHEMA = pa.schema([*_INDEX_SCHEMA, ("reason", pa.string())])
+_SHOWN = 5  # bad clips that an error names
+_CHUNK = 8  # clips that travel to the decoding process together, some milliseconds each
 
 
-class ShardSummary(NamedTuple):
-    """What was written: clips per stratum, and what was left out."""
+class Progress(NamedTuple):
+    """How far a pass is: clips that are done, those of them without audio, and all."""
 
+    num_done: int
+    num_bad: int
     num_clips: int
-    strata: dict[str, int]
-    quarantine: tuple[Quarantined, ...]
 
 
 def write_shards(
     clips: Sequence[Clip],
-    folder: str | Path,
+    place: str | Path,
     *,
-    max_bad_fraction: float = 0.05,
+    max_bad_fraction: float = MAX_BAD_FRACTION,
     concurrency: int | None = None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> ShardSummary:
-    """Write the shards of a manifest, or find them whole already.
+    """Write the shards of a manifest, go on where a killed pass stopped, or find them whole already.
 
     Args:
         clips: the manifest.
-        folder: to make; it appears when everything is in it. If it holds the shards of this manifest, nothing is done.
+        place: folder or URL to fill, the same for every node. It is complete, and readable by `ClipStore`, once it
+            holds its summary; if that is of this manifest, nothing is done. Drivers that want the same folder wait
+            for each other; a URL has no such lock.
         max_bad_fraction: share of clips that may be unreadable; those are listed in `quarantine.json`.
-        concurrency: tasks at a time; None: as many as there are CPUs.
+        concurrency: tasks at a time; None: as many as there are CPUs. A task holds one decoded file and some row groups
+            of `shard_parts.ROW_GROUP_BYTES`.
+        on_progress: hears after every part.
 
     Raises:
-        ValueError: no clips, a clip_id twice, too many unreadable clips, or a folder of something else.
+        ValueError: no clips, a clip_id twice, a folder of something else, or too many unreadable clips, as soon as
+            there are; the parts that are done stay for the next call.
     """
-    folder, manifest = Path(folder), manifest_hash(clips)
-    if folder.exists():
+    folder, manifest = ShardFolder(place), manifest_hash(clips)
+    if folder.exists(SUMMARY_FILE):
         return _find(folder, manifest)
     doubled = [name for name, count in Counter(clip.clip_id for clip in clips).items() if count > 1]
     if not clips or doubled:
         raise ValueError(f"clip_id {doubled[0]!r} stands twice" if doubled else "no clips: the manifest is empty")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as made:
-        unfinished = Path(made) / "shards"
-        summary = _summarise(_prepare(clips, unfinished, concurrency), unfinished)
-        num_bad = len(summary.quarantine)
-        if num_bad > max_bad_fraction * len(clips) or summary.num_clips == 0:
-            shown = "; ".join(f"{item.path}: {item.reason}" for item in summary.quarantine[:5])
-            raise ValueError(
-                f"{num_bad} of {len(clips)} clips are unreadable (allowed: {max_bad_fraction:.0%}): {shown}"
-            )
-        content = {"manifest": manifest, "num_clips": summary.num_clips, "strata": summary.strata}
-        (unfinished / SUMMARY_FILE).write_text(json.dumps(content, indent=1))
-        unfinished.rename(folder)
+    if folder.exists() and not any(name.startswith(f"{RECORDS}/") for name in folder.sizes()):
+        raise ValueError(f"{folder} exists and holds no shards; give another folder, or remove it")
+    with nullcontext() if folder.local is None else only_one(folder.local / RECORDS / "lock"):
+        if folder.exists(SUMMARY_FILE):  # by another driver, that this one waited for
+            return _find(folder, manifest)
+        folder.put_bytes(manifest.encode(), f"{RECORDS}/manifest")
+        parts = plan_parts(clips)
+        records = finished_parts(parts, folder)
+        tally = _Tally(len(clips), max_bad_fraction, on_progress)
+        for record in records.values():
+            tally.add(record)
+        for key in _pass([part for part in parts if part.key not in records], folder, concurrency):
+            records[key] = _seen_from_here(key, folder)
+            tally.add(records[key])
+        return finish([records[part.key] for part in parts], folder, manifest)
+
+
+def finish(records: Sequence[PartRecord], folder: ShardFolder, manifest: str) -> ShardSummary:
+    """Complete the folder once every part has its record; removes what earlier passes left over."""
+    rows = pa.concat_tables(record.rows for record in records)
+    is_good = pc.equal(rows["reason"], "")
+    index = rows.filter(is_good).select(INDEX_SCHEMA.names).sort_by("clip_id")
+    bad = rows.filter(pc.invert(is_good)).sort_by("clip_id").to_pylist()
+    left_out = LeftOut(
+        tuple(Quarantined(row["path"], row["reason"], row["sha256"]) for row in bad),
+        Counter(stratum_of(row["corpus"], row["split"]) for row in bad),
+    )
+    files = {record.file: ShardFile(record.sha256, record.num_bytes) for record in records if record.file}
+    summary = write_summary(folder, manifest, index, left_out, files)
+    folder.clear(keep={SUMMARY_FILE, *summary.files})
     return summary
 
 
-def _find(folder: Path, manifest: str) -> ShardSummary:
+def encode_guarded(clips: Sequence[Clip]) -> Iterator[Encoded]:
+    """The audio of some clips, decoded by a process that may crash, hang or ask for too much memory."""
+    for few in cut(clips, ROW_GROUP_BYTES):  # what is decoded ahead of the writer stays in memory
+        asked = [AudioSlice(clip.path, clip.start_s, clip.duration_s, clip.sha256) for clip in few]
+        for found in _guard().map(encode_slice, asked, chunk=_CHUNK):
+            yield BadClip(str(found), settled=False) if isinstance(found, AudioError) else found
+
+
+@lru_cache(maxsize=1)
+def _guard() -> Guard:
+    """One decoding process for all tasks that this process runs; it ends with this process."""
+    return Guard(workers=1).__enter__()
+
+
+def _find(folder: ShardFolder, manifest: str) -> ShardSummary:
     """The summary of shards that are there, if they are those of the manifest."""
-    if not (folder / SUMMARY_FILE).is_file():
-        raise ValueError(f"{folder} exists and holds no shards; give another folder, or remove it")
-    content = json.loads((folder / SUMMARY_FILE).read_text())
-    if content["manifest"] != manifest:
+    summary = read_summary(folder)
+    if summary.manifest != manifest:
         raise ValueError(
-            f"{folder} holds the shards of manifest {content['manifest']}, not of {manifest}; give another folder"
+            f"{folder} holds the shards of manifest {summary.manifest}, not of {manifest}; give another folder"
         )
-    bad = json.loads((folder / QUARANTINE_FILE).read_text())
-    return ShardSummary(content["num_clips"], content["strata"], tuple(Quarantined(**item) for item in bad))
+    return summary
 
 
-def _prepare(clips: Sequence[Clip], folder: Path, concurrency: int | None) -> pa.Table:
-    """Write the shards in Ray's workers.
+class _Tally:
+    """Counts clips as parts are done, and stops the pass when too many are bad."""
 
-    Returns:
-        A row per clip, in order of their ids: where its audio is, or the reason why it has none.
-    """
-    ordered = sorted(clips, key=lambda clip: clip.clip_id)
-    rows = [clip._asdict() | {"labels": list(clip.labels), "row": row} for row, clip in enumerate(ordered)]
-    rows.sort(key=stratum_of)  # stable: a block of consecutive rows touches few strata
-    num_bytes = 2 * seconds_to_samples(sum(clip.duration_s for clip in clips))
-    num_blocks = max(1, min(len(rows), max(num_bytes // SHARD_BYTES, min(8, len(rows) // 32))))
+    def __init__(self, num_clips: int, max_bad_fraction: float, on_progress: Callable[[Progress], None]) -> None:
+        self._num_clips, self._max_bad_fraction, self._on_progress = num_clips, max_bad_fraction, on_progress
+        self._num_done = 0
+        self._bad: list[dict[str, str]] = []
+
+    def add(self, record: PartRecord) -> None:
+        self._num_done += record.rows.num_rows
+        self._bad += [row for row in record.rows.select(("path", "reason")).to_pylist() if row["reason"]]
+        self._on_progress(Progress(self._num_done, len(self._bad), self._num_clips))
+        if len(self._bad) > self._max_bad_fraction * self._num_clips or len(self._bad) == self._num_clips:
+            shown = "; ".join(f"{row['path']}: {row['reason']}" for row in self._bad[:_SHOWN])
+            raise ValueError(
+                f"{len(self._bad)} of {self._num_clips} clips are unreadable (allowed: {self._max_bad_fraction:.0%}): "
+                f"{shown}"
+            )
+
+
+def _pass(parts: Sequence[Part], folder: ShardFolder, concurrency: int | None) -> Iterator[str]:
+    """Write parts in Ray's workers, a task each; yields the key of each when it is done."""
+    if not parts:
+        return
     with quiet_ray_data():
-        manifest = ray.data.from_arrow(pa.Table.from_pylist(rows, _ROW_SCHEMA), override_num_blocks=num_blocks)
-        written = manifest.map_batches(
-            partial(_write_block, folder=str(folder)),
+        written = ray.data.from_arrow([_block(part) for part in parts]).map_batches(
+            partial(_write_block, place=folder.shared_place),
             batch_size=None,
             batch_format="pyarrow",
             compute=ray.data.TaskPoolStrategy(size=concurrency),
         )
-        results = pa.Table.from_pylist(written.take_all(), _RESULT_SCHEMA).sort_by("row")
-    if results["row"].to_pylist() != list(range(len(rows))):
-        raise RuntimeError(f"Ray Data returned {len(results)} of {len(rows)} rows; nothing is kept, prepare again")
-    return results
+        for row in written.iter_rows():
+            yield row["key"]
 
 
-def _write_block(block: pa.Table, folder: str) -> pa.Table:
-    """Decode the clips of a block and write a shard per stratum; a bad clip takes no other with it.
-
-    A block that is run again after a lost worker writes the same files again.
-    """
-    results: list[dict[str, Any]] = []
-    for stratum, members in groupby(block.to_pylist(), key=stratum_of):
-        decoded = [(row, *_encode(row)) for row in members]
-        good = [
-            row | {"audio": {"bytes": audio, "path": row["clip_id"]}} for row, audio, reason in decoded if not reason
-        ]
-        results += [row | {"reason": reason} for row, _, reason in decoded if reason]
-        if good:
-            name = f"{stratum}/part-{good[0]['row']:09d}.parquet"
-            results += _write_shard(good, Path(folder), name)
-    return pa.Table.from_pylist(results, _RESULT_SCHEMA)
+def _block(part: Part) -> pa.Table:
+    """A part as it travels to its task."""
+    table = ClipTable.from_clips(part.clips).table
+    return table.append_column("part", pa.array([part.key] * len(table)))
 
 
-def _write_shard(rows: Sequence[Mapping[str, Any]], folder: Path, name: str) -> list[dict[str, Any]]:
-    """Write one file and find where in it each clip's samples begin."""
-    path = folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    table = pa.Table.from_pylist(list(rows), _SHARD_SCHEMA)
-    pq.write_table(table, path, compression="none", use_dictionary=False, write_statistics=False)
-    placed, position = [], 0
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        for row in rows:
-            audio = row["audio"]["bytes"]
-            position = content.find(audio, position)
-            if position < 0:
-                raise RuntimeError(f"{path}: the audio of {row['clip_id']} does not lie in one piece")
-            num_samples = (len(audio) - WAV_HEADER_BYTES) // 2
-            place = {"file": name, "offset": position + WAV_HEADER_BYTES, "num_samples": num_samples}
-            placed.append({key: row[key] for key in row if key != "audio"} | place)
-            position += len(audio)
-    return placed
+def _write_block(block: pa.Table, place: str) -> pa.Table:
+    """Write the parts of a block, which is one part; run again after a lost worker, it writes the same files again."""
+    folder, keys = ShardFolder(place), block["part"].unique().to_pylist()
+    for key in keys:
+        clips = tuple(ClipTable(block.filter(pc.equal(block["part"], key))))
+        part = Part(stratum_of(clips[0].corpus, clips[0].split), key, clips)
+        write_part(part, folder, encode_guarded)
+    return pa.table({"key": keys})
 
 
-def _encode(row: Mapping[str, Any]) -> tuple[bytes, str]:
-    """16 kHz mono WAV bytes of one clip, and the reason why there are none."""
+def _seen_from_here(key: str, folder: ShardFolder) -> PartRecord:
     try:
-        if file_sha256(row["path"]) != row["sha256"]:
-            raise AudioError("the file has changed since its manifest was made; scan the corpus again")
-        waveform = decode_clip(row["path"], row["start_s"], row["duration_s"])
-    except AudioError as error:
-        return b"", str(error)
-    # Scaled by hand: a 16-bit file comes back bit by bit, and overshoot is clipped and not wrapped.
-    samples = np.clip(np.rint(waveform * 32768), -32768, 32767).astype("<i2")
-    buffer = io.BytesIO()
-    soundfile.write(buffer, samples, SAMPLE_RATE, format="WAV", subtype="PCM_16")
-    return buffer.getvalue(), ""
-
-
-def _summarise(results: pa.Table, folder: Path) -> ShardSummary:
-    """Write index and quarantine of the results."""
-    folder.mkdir(parents=True, exist_ok=True)
-    rows = results.to_pylist()
-    good, bad = [row for row in rows if not row["reason"]], [row for row in rows if row["reason"]]
-    quarantine = tuple(Quarantined(row["path"], row["reason"], row["sha256"]) for row in bad)
-    feather.write_feather(pa.Table.from_pylist(good, _INDEX_SCHEMA), folder / INDEX_FILE)
-    (folder / QUARANTINE_FILE).write_text(json.dumps([item._asdict() for item in quarantine], indent=1))
-    return ShardSummary(len(good), dict(sorted(Counter(map(stratum_of, good)).items())), quarantine)
-
-
-def stratum_of(row: Mapping[str, Any]) -> str:
-    """Folder name of a clip's stratum."""
-    return re.sub(r"[^\w.-]", "_", f"{row['corpus']}-{row['split']}").lstrip("._")
+        return read_record(key, folder)
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"a node of the cluster has written to {folder} what is not seen here; give a folder that all nodes share"
+        ) from error
 
 
 @contextmanager

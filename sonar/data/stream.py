@@ -8,20 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow.feather as feather
 import torch
 from torch import Tensor
 
 from sonar.data.audio import decode_clip, seconds_to_samples
+from sonar.data.clip_store import ClipStore as ClipStore  # what most of this project knows of a stream
 from sonar.data.manifest import Clip
 
 _EVALUATION_BATCH = 32
 _BUCKET_SECONDS = 0.5
-_INT16_SCALE = np.float32(1 / 32768)
 
 
 class Batch(NamedTuple):
@@ -42,59 +40,6 @@ class Batch(NamedTuple):
     def to(self, device: torch.device) -> Batch:
         """The same batch on `device`."""
         return Batch(self.waveform.to(device), self.padding.to(device), self.is_replay.to(device), self.clip_ids)
-
-
-class ClipStore:
-    """Random access to the clips of a folder of shards, in order of their ids.
-
-    The Parquet files are mapped into memory: audio lies in them uncompressed, where the index says, so a clip is read
-    without its row group, and workers of one machine share the pages.
-
-    Attributes:
-        folder: of the shards.
-        clips: the manifest's rows.
-        num_samples: (N,) int64 length of each clip at 16 kHz.
-    """
-
-    def __init__(self, folder: str | Path) -> None:
-        """Open the shards below `folder`.
-
-        Raises:
-            FileNotFoundError: there are none, or one is missing.
-        """
-        self.folder = Path(folder)
-        index_path = self.folder / "index.arrow"
-        if not index_path.is_file():
-            raise FileNotFoundError(f"no shards in {self.folder}; prepare the corpus again")
-        index = feather.read_table(index_path)
-        rows = index.select(Clip._fields).to_pylist()
-        self.clips = [Clip(**row | {"labels": tuple(row["labels"])}) for row in rows]
-        self.num_samples = index["num_samples"].to_numpy()
-        self._files, self._offsets = index["file"].to_pylist(), index["offset"].to_numpy()
-        self._splits = np.asarray([clip.split for clip in self.clips])
-        self._mapped: dict[str, np.ndarray] = {}
-        for name in dict.fromkeys(self._files):
-            if not (self.folder / name).is_file():
-                raise FileNotFoundError(f"shard {self.folder / name} is missing; prepare the corpus again")
-
-    def __len__(self) -> int:
-        return len(self.clips)
-
-    def waveform(self, row: int, begin: int = 0, num_samples: int | None = None) -> np.ndarray:
-        """(T,) float32 in [-1, 1], 16 kHz: `num_samples` of the clip from sample `begin` on, or what there is."""
-        left = int(self.num_samples[row]) - begin
-        count = left if num_samples is None else min(left, num_samples)
-        samples = np.frombuffer(self._map(self._files[row]), "<i2", count, int(self._offsets[row]) + 2 * begin)
-        return samples.astype(np.float32) * _INT16_SCALE
-
-    def index(self, *, split: str) -> np.ndarray:
-        """Rows of one split, int64, ascending."""
-        return np.flatnonzero(self._splits == split)
-
-    def _map(self, name: str) -> np.ndarray:
-        if name not in self._mapped:
-            self._mapped[name] = np.memmap(self.folder / name, dtype=np.uint8, mode="r")
-        return self._mapped[name]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +80,9 @@ class MixedStream:
     of its clips, a new one per epoch, so no clip comes twice before its side is exhausted. Workers take disjoint
     parts; together, where ratio * B is whole, exactly the clips and crops that one worker with the batch of all would
     take.
+
+    Clips are padded to `clip_seconds`, or to the longest clip of both sides, rounded up to half a second, where that is
+    shorter: always to the same length, so that nothing about a clip depends on its neighbours.
     """
 
     def __init__(self, new: Source, prior: Source, config: StreamConfig, *, rank: int = 0, world_size: int = 1) -> None:
@@ -161,6 +109,8 @@ class MixedStream:
                     f"{count} of {size} clips are to be {name}, but there are no {name} clips; give some, or set "
                     f"replay_ratio to {0 if name == 'prior' else 1}"
                 )
+        longest = max(source.store.num_samples[source.rows].max() for source, count in self._sides if count)
+        self._num_samples = int(_padded(longest, config.clip_seconds))
 
     @property
     def steps_per_epoch(self) -> int:
@@ -176,9 +126,9 @@ class MixedStream:
                 epoch, place = divmod(position, max(1, len(source.rows)))
                 row = int(source.rows[self._permutation(side, epoch)[place]])
                 waves.append(self._crop(source.store, row, side, epoch))
-                ids.append(source.store.clips[row].clip_id)
+                ids.append(source.store.clips.column("clip_id")[row].as_py())
                 replay.append(bool(side))
-        return _collate(waves, seconds_to_samples(self._config.clip_seconds), ids, replay)
+        return _collate(waves, self._num_samples, ids, replay)
 
     def _positions(self, step: int, count: int) -> range:
         begin = (step * self._world_size + self._rank) * count
@@ -189,7 +139,7 @@ class MixedStream:
 
     def _crop(self, store: ClipStore, row: int, side: int, epoch: int) -> np.ndarray:
         """A crop that depends on seed, epoch and clip, not on the worker."""
-        length = seconds_to_samples(self._config.clip_seconds)
+        length = self._num_samples
         spare = max(0, int(store.num_samples[row]) - length)
         begin = np.random.default_rng((self._config.seed, side, epoch, row)).integers(spare + 1) if spare else 0
         return store.waveform(row, int(begin), length)
@@ -208,31 +158,38 @@ def batch_clips(store: ClipStore, index: np.ndarray, clip_seconds: float) -> Ite
     A clip is padded to the next multiple of half a second whatever its neighbours are, so its embedding does not
     depend on the batch; batches come by length.
     """
-    lengths = [int(store.num_samples[row]) for row in index]
-    return _buckets([store.clips[row] for row in index], lengths, lambda i: store.waveform(int(index[i])), clip_seconds)
+    lengths = store.num_samples[index]
+    ids = store.clips.take(index).column("clip_id").to_pylist()
+    return _buckets(ids, lengths, lambda i: store.waveform(int(index[i])), clip_seconds)
 
 
 def file_batches(clips: Sequence[Clip], clip_seconds: float) -> Iterator[Bucket]:
     """The same straight from the audio files of `clips`."""
-    lengths = [seconds_to_samples(clip.duration_s) for clip in clips]
+    lengths = np.asarray([seconds_to_samples(clip.duration_s) for clip in clips])
+    ids = [clip.clip_id for clip in clips]
     return _buckets(
-        clips, lengths, lambda i: decode_clip(clips[i].path, clips[i].start_s, clips[i].duration_s), clip_seconds
+        ids, lengths, lambda i: decode_clip(clips[i].path, clips[i].start_s, clips[i].duration_s), clip_seconds
     )
 
 
 def _buckets(
-    clips: Sequence[Clip], lengths: Sequence[int], waveform: Callable[[int], np.ndarray], clip_seconds: float
+    clip_ids: Sequence[str], lengths: np.ndarray, waveform: Callable[[int], np.ndarray], clip_seconds: float
 ) -> Iterator[Bucket]:
-    limit, step = seconds_to_samples(clip_seconds), seconds_to_samples(_BUCKET_SECONDS)
-    padded = np.asarray([min(limit, -(-length // step) * step) for length in lengths], dtype=np.int64)
+    padded = _padded(lengths, clip_seconds)
     for length in np.unique(padded):
         members = np.flatnonzero(padded == length)
         for begin in range(0, len(members), _EVALUATION_BATCH):
             positions = members[begin : begin + _EVALUATION_BATCH]
             waves = [waveform(int(i)) for i in positions]
             cropped = [wave[max(0, (len(wave) - length) // 2) :][:length] for wave in waves]
-            ids = [clips[i].clip_id for i in positions]
+            ids = [clip_ids[i] for i in positions]
             yield Bucket(_collate(cropped, int(length), ids, [False] * len(ids)), positions)
+
+
+def _padded(num_samples: np.ndarray, clip_seconds: float) -> np.ndarray:
+    """Lengths rounded up to half a second, `clip_seconds` at most."""
+    step = seconds_to_samples(_BUCKET_SECONDS)
+    return np.minimum(seconds_to_samples(clip_seconds), -(-num_samples // step) * step)
 
 
 @lru_cache(maxsize=8)

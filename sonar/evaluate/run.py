@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow.compute as pc
 
 from sonar.data.stream import ClipStore, batch_clips
 from sonar.evaluate.embed import embed_batches
@@ -38,7 +39,9 @@ class Change(NamedTuple):
 
 def labelled_tasks(store: ClipStore, role: str) -> list[Task]:
     """One task per labelled corpus of a store, in the order of their names."""
-    return [Task(corpus, role, store) for corpus in sorted({clip.corpus for clip in store.clips if clip.labels})]
+    is_labelled = pc.greater(pc.list_value_length(store.clips.column("labels")), 0)
+    corpora = store.clips.column("corpus").filter(is_labelled).unique().to_pylist()
+    return [Task(corpus, role, store) for corpus in sorted(corpora)]
 
 
 def find_tasks(new: ClipStore, prior: ClipStore) -> list[Task]:
@@ -80,15 +83,14 @@ def _macro_f1(scores: dict[str, ProbeScore]) -> dict[str, float]:
 
 
 def _probe_data(encoder: BeatsEncoder, task: Task, split: str, config: ProbeConfig) -> ProbeData:
-    rows = [
-        row
-        for row in task.store.index(split=split)
-        if task.store.clips[row].corpus == task.name and task.store.clips[row].labels
-    ]
-    if not rows:
+    columns = task.store.clips
+    is_used = pc.and_(
+        pc.equal(columns.column("corpus"), task.name), pc.greater(pc.list_value_length(columns.column("labels")), 0)
+    )
+    index = np.intersect1d(task.store.index(split=split), np.flatnonzero(is_used.to_numpy()))
+    if not len(index):
         raise ValueError(f"task {task.name} has no labelled clip in split {split!r}; add some or re-split the corpus")
-    index = np.asarray(rows, dtype=np.int64)
-    clips = [task.store.clips[row] for row in rows]
+    clips = columns.take(index)
     return ProbeData(
         embeddings=embed_batches(encoder, batch_clips(task.store, index, config.clip_seconds)),
         labels=np.asarray([_single_label(clip.labels, clip.clip_id) for clip in clips]),

@@ -75,8 +75,10 @@ def find_near_duplicates(shards: Sequence[Path]) -> list[list[NearDuplicate]]:
     10 s.
     """
     stores = [ClipStore(folder) for folder in shards]
-    held_out = [(store, np.flatnonzero([c.split != "train" for c in store.clips])) for store in stores]
-    evaluation_ids = [store.clips[row].clip_id for store, rows in held_out for row in rows]
+    held_out = [
+        (store, np.sort(np.concatenate([store.index(split=name) for name in ("dev", "test")]))) for store in stores
+    ]
+    evaluation_ids = [name for store, rows in held_out for name in store.clips.take(rows).column("clip_id").to_pylist()]
     if not evaluation_ids:
         return [[] for _ in stores]
     fingerprints, matches = ray.remote(_fingerprints), ray.remote(_matches)

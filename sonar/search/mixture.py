@@ -60,9 +60,9 @@ def write_mixture(drawn: DrawnMixture, path: Path) -> None:
         ("replay", drawn.mixture.prior, drawn.mixture.prior_index, drawn.draw.prior_stratum),
     )
     rows = [
-        store.clips[row]._asdict() | {"source": source, "stratum": int(stratum)}
+        clip._asdict() | {"source": source, "stratum": int(stratum)}
         for source, store, index, strata in sides
-        for row, stratum in zip(index, strata, strict=True)
+        for clip, stratum in zip(store.clips.take(index), strata, strict=True)
     ]
     table = pa.Table.from_pylist(rows, MIXTURE_SCHEMA)
     write_whole_file(path, lambda file: pq.write_table(table, file))

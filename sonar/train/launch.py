@@ -61,7 +61,7 @@ def launch_adapt(
         _worker_loop,
         train_loop_config={
             "base": base,
-            "stores": (str(mixture.new.folder), str(mixture.prior.folder)),
+            "stores": (mixture.new.source, mixture.prior.source),
             "index": (mixture.new_index, mixture.prior_index, mixture.pool_index),
             "config": config,
             "folder": str(folder),
@@ -88,7 +88,7 @@ def _worker_loop(job: dict[str, Any]) -> None:
     """What every worker runs: rank 0 saves states and the result, all of them meet at each report."""
     context = ray.train.get_context()
     worker = Worker(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
-    new, prior = (ClipStore(Path(folder)) for folder in job["stores"])
+    new, prior = (ClipStore(source) for source in job["stores"])
     new_index, prior_index, pool_index = job["index"]
     last: dict[str, float] = {}
 

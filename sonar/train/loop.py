@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from sonar.data.prefetch import Prefetch
 from sonar.data.stream import Batch
 from sonar.model.ranks import world_size
 from sonar.train.accumulation import Precision, StepLosses, accumulate
@@ -124,19 +125,29 @@ def run_stage(
         optimizer.load_state_dict(state.optimizer)
     objective = _data_parallel(stage.objective)
     last = stage.num_steps if until is None else min(until, stage.num_steps)
-    while state.step < last and not state.ended:
-        began = time.perf_counter()
-        batch = stage.stream.batch(state.step)
-        metrics = _train_step(stage, objective, optimizer, batch, Moment(stage.name, state.step, stage.num_steps))
-        state = _advanced(stage, state, optimizer, metrics)
-        if stage.measure_every and (state.ended or state.step % stage.measure_every == 0):
-            metrics |= stage.measure()
-        seconds = time.perf_counter() - began
-        metrics |= {"step_seconds": seconds, "clips_per_second": len(batch.clip_ids) * world_size() / seconds}
-        num_steps = state.step if state.ended else stage.num_steps
-        on_step(StepReport(stage.name, state.step, num_steps, metrics), state)
+    with Prefetch(stage.stream.batch, range(state.step, last)) as batches:
+        while state.step < last and not state.ended:
+            began = time.perf_counter()
+            batch = next(batches)
+            waited = time.perf_counter() - began
+            metrics = _train_step(stage, objective, optimizer, batch, Moment(stage.name, state.step, stage.num_steps))
+            state = _advanced(stage, state, optimizer, metrics)
+            if stage.measure_every and (state.ended or state.step % stage.measure_every == 0):
+                metrics |= stage.measure()
+            metrics |= _pace(time.perf_counter() - began, waited, len(batch.clip_ids))
+            num_steps = state.step if state.ended else stage.num_steps
+            on_step(StepReport(stage.name, state.step, num_steps, metrics), state)
     optimizer.zero_grad(set_to_none=True)  # what was trained may be a frozen teacher from here on
     return state
+
+
+def _pace(seconds: float, waited: float, num_clips: int) -> dict[str, float]:
+    """What a step took, and the share of it that was spent waiting for its batch."""
+    return {
+        "step_seconds": seconds,
+        "clips_per_second": num_clips * world_size() / seconds,
+        "input_wait_share": waited / seconds,
+    }
 
 
 def _train_step(

@@ -17,7 +17,6 @@ from sonar.data.stream import ClipStore
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = make_store("birds", 8, seconds=(0.5, 0.3), split=lambda row: "train" if row < 6 else "dev")
     folder = write_store(tmp_path_factory.mktemp("view") / "shards-whole", made)
-    (folder / "quarantine.json").write_text("[]")
     return folder
 
 
@@ -25,7 +24,7 @@ def test_the_clips_that_are_left_read_the_same_audio(shards: Path) -> None:
     whole = ClipStore(shards)
     view = ClipStore(shards_without(shards, {whole.clips[2].clip_id}))
     kept = [row for row in range(8) if row != 2]
-    assert view.clips == [whole.clips[row] for row in kept]
+    assert list(view.clips) == [whole.clips[row] for row in kept]
     for place, row in enumerate(kept):
         assert np.array_equal(view.waveform(place), whole.waveform(row))
     assert view.index(split="dev").tolist() == [5, 6]
@@ -37,7 +36,8 @@ def test_a_view_is_named_by_its_clips_and_found_again(shards: Path) -> None:
     view = shards_without(shards, left_out)
     clips = [clip for clip in whole.clips if clip.clip_id not in left_out]
     assert view == shards.with_name(f"shards-{manifest_hash(clips)}") == shards_without(shards, left_out)
-    assert write_shards(clips, view).strata == {"birds-dev": 1, "birds-train": 5}
+    strata = write_shards(clips, view).strata
+    assert {name: stratum.num_clips for name, stratum in strata.items()} == {"birds-dev": 1, "birds-train": 5}
 
 
 def test_a_view_of_a_view_reads_the_same_audio(shards: Path) -> None:

@@ -12,7 +12,6 @@ import pytest
 import ray.data
 import soundfile
 
-from sonar.data import shards
 from sonar.data.audio import AudioError, decode_audio, file_sha256
 from sonar.data.corpora import load_corpus
 from sonar.data.manifest import Clip, manifest_hash
@@ -40,15 +39,17 @@ def prepared(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> tuple
 def test_the_store_gives_back_every_clip_of_the_manifest(prepared: tuple[list[Clip], Path, ShardSummary]) -> None:
     clips, folder, summary = prepared
     store = ClipStore(folder)
-    assert store.clips == sorted(clips)
-    assert len(store) == summary.num_clips == sum(summary.strata.values()) == 10
+    assert list(store.clips) == sorted(clips)
+    assert len(store) == summary.num_clips == 10
     for row, clip in enumerate(store.clips):
         expected = np.clip(np.rint(decode_audio(clip.path) * 32768), -32768, 32767) / 32768
         assert store.num_samples[row] == len(expected)
         assert np.array_equal(store.waveform(row), expected)
         assert np.array_equal(store.waveform(row, 100, 50), expected[100:150])
         assert np.array_equal(store.waveform(row, 100), expected[100:])
-    assert [store.clips[row].split for row in store.index(split="dev")] == ["dev"] * summary.strata["corpus-dev"]
+    assert [store.clips[row].split for row in store.index(split="dev")] == ["dev"] * summary.strata[
+        "corpus-dev"
+    ].num_clips
 
 
 def test_a_shard_is_plain_parquet_with_the_audio_struct_of_hugging_face(
@@ -58,10 +59,9 @@ def test_a_shard_is_plain_parquet_with_the_audio_struct_of_hugging_face(
     files = sorted(folder.rglob("*.parquet"))
     assert {file.parent.name for file in files} == set(summary.strata)
     tables = [pq.ParquetFile(file).read() for file in files]
-    assert tables[0].column_names == [*Clip._fields, "row", "audio"]
-    rows = sorted((row for table in tables for row in table.to_pylist()), key=lambda row: row["row"])
+    assert tables[0].column_names == [*Clip._fields, "audio"]
+    rows = sorted((row for table in tables for row in table.to_pylist()), key=lambda row: row["clip_id"])
     assert [row["clip_id"] for row in rows] == sorted(clip.clip_id for clip in clips)
-    assert [row["row"] for row in rows] == list(range(10))
     for row in rows:
         assert row["audio"]["path"] == row["clip_id"]
         samples, rate = soundfile.read(io.BytesIO(row["audio"]["bytes"]), dtype="float32")
@@ -75,7 +75,7 @@ def test_shards_that_are_there_are_found_without_ray(
     clips, folder, summary = prepared
     monkeypatch.setattr(ray.data, "from_arrow", None)
     assert write_shards(clips[::-1], folder) == summary
-    assert json.loads((folder / "_summary.json").read_text())["manifest"] == manifest_hash(clips)
+    assert summary.manifest == manifest_hash(clips)
     with pytest.raises(ValueError, match=r"holds the shards of manifest .*; give another folder"):
         write_shards(clips[1:], folder)
     with pytest.raises(ValueError, match="exists and holds no shards"):
@@ -104,7 +104,7 @@ def test_bad_clips_are_quarantined_row_by_row_and_good_ones_survive(
     folder = faulty_folder.parent / "out"
     summary = write_shards([*good, *bad, late], folder, max_bad_fraction=0.9)
     store = ClipStore(folder)
-    assert store.clips == sorted(good[1:])
+    assert list(store.clips) == sorted(good[1:])
     reasons = {item.path: item.reason for item in summary.quarantine}
     assert len(reasons) == len(summary.quarantine) == len(bad) + 2
     for clip in bad:
@@ -114,42 +114,34 @@ def test_bad_clips_are_quarantined_row_by_row_and_good_ones_survive(
     assert len(json.loads((folder / "quarantine.json").read_text())) == len(bad) + 2
 
 
-def test_too_many_bad_clips_leave_nothing_behind(local_ray: None, tmp_path: Path, write_audio: Write) -> None:
+def test_too_many_bad_clips_stop_the_pass_and_leave_nothing_that_reads_as_shards(
+    local_ray: None, tmp_path: Path, write_audio: Write
+) -> None:
     for number in range(4):
         write_audio(f"corpus/a/{number}.wav")
     clips = load_corpus(tmp_path / "corpus", domain="bio").clips
     Path(clips[2].path).unlink()
+    out = tmp_path / "shards" / "out"
     with pytest.raises(ValueError, match=r"1 of 4 clips are unreadable \(allowed: 5%\): .*no such file"):
-        write_shards(clips, tmp_path / "shards" / "out")
-    assert list((tmp_path / "shards").iterdir()) == []
-    assert write_shards(clips, tmp_path / "shards" / "out", max_bad_fraction=0.25).num_clips == 3
+        write_shards(clips, out)
+    with pytest.raises(FileNotFoundError, match="no finished shards"):
+        ClipStore(out)
+    assert write_shards(clips, out, max_bad_fraction=0.25).num_clips == 3
 
 
-def test_a_block_that_runs_again_writes_the_same_files(tmp_path: Path, write_audio: Write) -> None:
-    for number in range(3):
+def test_a_file_that_was_missing_is_looked_for_again(local_ray: None, tmp_path: Path, write_audio: Write) -> None:
+    for number in range(4):
         write_audio(f"corpus/a/{number}.wav")
     clips = load_corpus(tmp_path / "corpus", domain="bio").clips
-    rows = [clip._asdict() | {"labels": list(clip.labels), "row": row} for row, clip in enumerate(clips)]
-    block = shards.pa.Table.from_pylist(rows, shards._ROW_SCHEMA)
-    first = shards._write_block(block, str(tmp_path / "out"))
-    written = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.parquet")}
-    assert shards._write_block(block, str(tmp_path / "out")).equals(first)
-    assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.parquet")} == written
-
-
-def test_clips_of_one_file_are_cut_from_it(tmp_path: Path, write_audio: Write) -> None:
-    path = write_audio("corpus/a/long.wav", seconds=1.0)
-    (clip,) = load_corpus(tmp_path / "corpus", domain="bio").clips
-    parts = [clip._replace(clip_id=str(i), start_s=i / 4, duration_s=0.25) for i in range(4)]
-    rows = [part._asdict() | {"labels": ["a"], "row": row} for row, part in enumerate(parts)]
-    results = shards._write_block(shards.pa.Table.from_pylist(rows, shards._ROW_SCHEMA), str(tmp_path / "out"))
-    shards._summarise(results, tmp_path / "out")
-    store = ClipStore(tmp_path / "out")
-    assert np.array_equal(np.concatenate([store.waveform(row) for row in range(4)]), decode_audio(path))
+    Path(clips[2].path).rename(tmp_path / "away.wav")
+    with pytest.raises(ValueError, match="1 of 4 clips are unreadable"):
+        write_shards(clips, tmp_path / "out")
+    (tmp_path / "away.wav").rename(clips[2].path)
+    assert write_shards(clips, tmp_path / "out").num_clips == 4
 
 
 def test_a_missing_shard_is_named(prepared: tuple[list[Clip], Path, ShardSummary], tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no shards in .*; prepare the corpus again"):
+    with pytest.raises(FileNotFoundError, match=r"no finished shards in .*; prepare the corpus again"):
         ClipStore(tmp_path)
     shutil.copytree(prepared[1], tmp_path / "copy")
     next((tmp_path / "copy").rglob("*.parquet")).unlink()

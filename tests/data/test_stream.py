@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sonar.data.audio import decode_audio
+from sonar.data.clip_table import ClipTable
 from sonar.data.corpora import load_corpus
 from sonar.data.manifest import Clip
 from sonar.data.stream import Batch, ClipStore, MixedStream, Source, StreamConfig, batch_clips, file_batches
@@ -23,7 +24,7 @@ class MemoryStore(ClipStore):
     """Clips whose sample i is 100 * row + i, so that a crop shows where it was taken."""
 
     def __init__(self, name: str, lengths: list[int]) -> None:
-        self.clips = [PLAIN._replace(clip_id=f"{name}{row}") for row in range(len(lengths))]
+        self.clips = ClipTable.from_clips(PLAIN._replace(clip_id=f"{name}{row}") for row in range(len(lengths)))
         self.num_samples = np.asarray(lengths, dtype=np.int64)
 
     def waveform(self, row: int, begin: int = 0, num_samples: int | None = None) -> np.ndarray:
@@ -39,16 +40,84 @@ def mixed(new: int, prior: int, config: StreamConfig = CONFIG, **worker: int) ->
     return MixedStream(source("n", new), source("p", prior), config, **worker)
 
 
-@given(ratio=st.floats(0, 1), size=st.integers(1, 40), step=st.integers(0, 50))
-def test_every_batch_has_exactly_the_ratio(ratio: float, size: int, step: int) -> None:
+@given(
+    ratio=st.floats(0, 1),
+    size=st.integers(1, 40),
+    step=st.integers(0, 50),
+    new=st.integers(1, 50),
+    prior=st.integers(1, 50),
+    worker=st.sampled_from([(0, 1), (0, 3), (2, 3)]),
+)
+def test_every_batch_of_every_worker_has_exactly_the_ratio_whatever_the_sizes(
+    ratio: float, size: int, step: int, new: int, prior: int, worker: tuple[int, int]
+) -> None:
     config = replace(CONFIG, replay_ratio=ratio, batch_size=size)
+    rank, world_size = worker
     if 0 < ratio < 1 and round(ratio * size) in (0, size):
         with pytest.raises(ValueError, match="rounds to"):
-            mixed(7, 5, config)
+            mixed(new, prior, config)
         return
-    batch = mixed(7, 5, config).batch(step)
+    batch = mixed(new, prior, config, rank=rank, world_size=world_size).batch(step)
     assert batch.is_replay.sum() == round(ratio * size)
     assert [clip_id[0] == "p" for clip_id in batch.clip_ids] == batch.is_replay.tolist()
+
+
+@given(new=st.integers(1, 40), prior=st.integers(1, 40), world_size=st.integers(2, 4), seed=st.integers(0, 9))
+def test_workers_are_disjoint_until_a_side_is_exhausted(new: int, prior: int, world_size: int, seed: int) -> None:
+    config = replace(CONFIG, seed=seed)
+    streams = [mixed(new, prior, config, rank=rank, world_size=world_size) for rank in range(world_size)]
+    for side, size in (("n", new), ("p", prior)):
+        whole_steps = size // (2 * world_size)  # two clips of each side in a batch of four
+        taken = [c for stream in streams for s in range(whole_steps) for c in stream.batch(s).clip_ids if c[0] == side]
+        assert len(set(taken)) == len(taken) == 2 * world_size * whole_steps
+
+
+@given(seed=st.integers(0, 99), step=st.integers(0, 30), lengths=st.lists(st.integers(1, 200), min_size=4, max_size=9))
+def test_a_stream_that_starts_at_any_step_gives_what_it_would_have_given(
+    seed: int, step: int, lengths: list[int]
+) -> None:
+    config = StreamConfig(batch_size=3, clip_seconds=50 / RATE, replay_ratio=1 / 3, seed=seed)
+
+    def stream() -> MixedStream:
+        new, prior = MemoryStore("n", lengths), MemoryStore("p", lengths[::-1])
+        return MixedStream(Source(new, np.arange(len(lengths))), Source(prior, np.arange(3)), config)
+
+    ran = stream()
+    for earlier in range(step):
+        ran.batch(earlier)
+    left, right = ran.batch(step), stream().batch(step)
+    assert left.clip_ids == right.clip_ids
+    assert torch.equal(left.waveform, right.waveform) and torch.equal(left.padding, right.padding)
+
+
+def test_crops_follow_the_seed_the_epoch_and_the_clip_alone() -> None:
+    store = MemoryStore("n", [10_000] * 5)
+    nothing, rows = Source(store, np.arange(0)), np.arange(5)
+
+    def begins(seed: int, batch_size: int, epochs: int) -> list[dict[str, float]]:
+        config = StreamConfig(batch_size=batch_size, clip_seconds=50 / RATE, replay_ratio=0.0, seed=seed)
+        stream = MixedStream(Source(store, rows), nothing, config)
+        taken = [
+            (name, wave[0].item() - 100 * int(name[1:]))
+            for step in range(epochs * 5 // batch_size)
+            for name, wave in zip(stream.batch(step).clip_ids, stream.batch(step).waveform, strict=True)
+        ]
+        return [dict(taken[epoch * 5 : epoch * 5 + 5]) for epoch in range(epochs)]
+
+    one = begins(0, 5, 2)
+    assert begins(0, 1, 2) == one  # the order of a batch does not matter
+    assert one[0] != one[1] and begins(1, 5, 2)[0] != one[0]
+    assert all(0 <= begin <= 9_950 for epoch in one for begin in epoch.values())
+
+
+@pytest.mark.parametrize(("new_s", "prior_s", "padded_s"), [(0.7, 0.4, 1.0), (0.4, 0.5, 0.5), (0.3, 4.0, 2.0)])
+def test_clips_are_padded_to_the_longest_of_the_mixture_and_no_further(
+    new_s: float, prior_s: float, padded_s: float
+) -> None:
+    config = StreamConfig(batch_size=4, clip_seconds=2.0, replay_ratio=0.5, seed=0)
+    sides = [MemoryStore(name, [100, 200, round(s * RATE)]) for name, s in (("n", new_s), ("p", prior_s))]
+    stream = MixedStream(*(Source(side, np.arange(3)) for side in sides), config)
+    assert {stream.batch(step).waveform.shape for step in range(5)} == {(4, padded_s * RATE)}
 
 
 @given(

@@ -127,7 +127,8 @@ class Watched(Recorder):
 
     def terms(self, stage: str) -> set[str]:
         names = {name for report in self.reports if report.stage == stage for name in report.metrics}
-        return names - {"loss", "grad_norm", "lr", "step_seconds", "clips_per_second", "masked_accuracy"}
+        pace = {"step_seconds", "clips_per_second", "input_wait_share"}
+        return names - {"loss", "grad_norm", "lr", "masked_accuracy"} - pace
 
 
 HEALTH = {f"codebook/{name}" for name in ("revived", "perplexity", "perplexity_new", "coverage", "dead_share")}

@@ -4,13 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 import torch
-from tiny import RATE, STEPS, changed, make_base, make_config, make_store, tensors
+from stores import write_store
+from tiny import STEPS, changed, make_base, make_config, make_store, tensors
 
 from sonar.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from sonar.data import shards
-from sonar.data.audio import file_sha256
 from sonar.data.stream import ClipStore
 from sonar.train.adapt import Mixture
 from sonar.train.launch import ADAPTED_FOLDER, DIVERGED_FILE, launch_adapt
@@ -22,25 +20,13 @@ RAY_CPUS = 3  # two workers, and one for what Train runs beside them
 RAY_DASHBOARD = True  # without it, Train leaks placement groups
 
 
-def write_store(root: Path, corpus: str) -> ClipStore:
-    """Shards of ten tones, written in this process."""
-    made, rows = make_store(corpus, 10, seconds=(0.5, 0.7, 0.4)), []
-    for row, clip in enumerate(sorted(made.clips)):
-        path = root / f"{corpus}-{row}.wav"
-        soundfile.write(path, made.waveforms[row], RATE, subtype="PCM_16")
-        located = clip._replace(path=str(path), sha256=file_sha256(str(path)))
-        rows.append(located._asdict() | {"labels": [], "row": row})
-    table = shards.pa.Table.from_pylist(rows, shards._ROW_SCHEMA)
-    folder = root / f"shards-{corpus}"
-    shards._summarise(shards._write_block(table, str(folder)), folder)
-    return ClipStore(folder)
-
-
 def write_inputs(folder: Path) -> tuple[Checkpoint, Mixture]:
     """A base, also on disk in `base`, and a mixture of stores on disk."""
     base = make_base()
     save_checkpoint(base, folder / "base")
-    new, prior = (write_store(folder, name) for name in ("new", "prior"))
+    lengths = (0.5, 0.7, 0.4)
+    made = {name: make_store(name, 10, seconds=lengths) for name in ("new", "prior")}
+    new, prior = (ClipStore(write_store(folder / f"shards-{name}", store)) for name, store in made.items())
     return base, Mixture(new, np.arange(10), prior, np.arange(10), np.arange(10))
 
 

@@ -1,0 +1,149 @@
+"""`sonar data shards`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sonar.cli.options import RayAddress
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+    from sonar.data.manifest import Clip
+    from sonar.data.shard_folder import ShardFolder
+    from sonar.data.shard_summary import ShardSummary
+    from sonar.data.shards import Progress
+
+_LINE_EVERY_S = 5.0  # where the output is no terminal
+_DAMAGED = 1  # exit status
+
+
+def register_shards(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command()(shards)
+
+
+def shards(
+    out: Annotated[str, typer.Option(help="Folder or URL (s3://, gs://, hdfs://, ...) that every node sees.")],
+    manifest: Annotated[Path | None, typer.Argument(help="Manifest, .parquet or .csv; not needed to --verify.")] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Read all of --out and name every damaged file.")] = False,
+    max_bad_fraction: Annotated[float, typer.Option(help="Share of unreadable clips above which it stops.")] = 0.05,
+    num_cpus: Annotated[int | None, typer.Option(min=1, help="Tasks at a time. Without it: all CPUs.")] = None,
+    ray_address: RayAddress = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")] = False,
+) -> None:
+    """Write a manifest's audio as Parquet shards; a pass that was stopped goes on where it was."""
+    from sonar.data.shard_folder import ShardFolder
+
+    folder = ShardFolder(out)
+    if verify:
+        _verify(folder, as_json)
+        return
+    if manifest is None:
+        raise ValueError("no manifest given; make one with `sonar data scan FOLDER --out FILE`")
+    from sonar.data.manifest import read_manifest
+    from sonar.data.shard_summary import SUMMARY_FILE
+    from sonar.data.shards import write_shards
+    from sonar.search.run import ray_session
+
+    clips = read_manifest(manifest)
+    is_done = folder.exists(SUMMARY_FILE)
+    with nullcontext() if is_done else ray_session(ray_address), _Shown(silent=as_json) as shown:
+        if not is_done:
+            _check_nodes(folder, clips)
+        summary = write_shards(
+            clips, out, max_bad_fraction=max_bad_fraction, concurrency=num_cpus, on_progress=shown.update
+        )
+    if as_json:
+        typer.echo(json.dumps(_as_json(folder, summary)))
+    else:
+        _print(folder, summary)
+
+
+def _check_nodes(folder: ShardFolder, clips: list[Clip]) -> None:
+    """Refuse a cluster whose nodes do not see what they are to read and write."""
+    from sonar.search.nodes import check_is_seen, check_storage_is_shared
+
+    if folder.local is not None:
+        folder.local.mkdir(parents=True, exist_ok=True)
+        check_storage_is_shared(folder.local, option="--out")
+    check_is_seen(Path(clips[0].path))
+
+
+def _verify(folder: ShardFolder, as_json: bool) -> None:
+    from sonar.data.shard_summary import verify_shards
+
+    damaged = verify_shards(folder)
+    if as_json:
+        typer.echo(json.dumps({"damaged": [one._asdict() for one in damaged]}))
+    else:
+        for one in damaged:
+            typer.echo(f"damaged: {folder}/{one.file}: {one.reason}")
+        typer.echo(f"{folder}: {len(damaged)} damaged files")
+    if damaged:
+        raise typer.Exit(_DAMAGED)
+
+
+def _as_json(folder: ShardFolder, summary: ShardSummary) -> dict[str, Any]:
+    return {
+        "shards": str(folder),
+        "manifest": summary.manifest,
+        "num_clips": summary.num_clips,
+        "strata": {name: stratum._asdict() for name, stratum in summary.strata.items()},
+        "quarantine": [bad._asdict() for bad in summary.quarantine],
+    }
+
+
+def _print(folder: ShardFolder, summary: ShardSummary) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("stratum", *(f"{name}" for name in ("clips", "hours", "MB", "quarantined")))
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, one in summary.strata.items():
+        table.add_row(
+            escape(name), str(one.num_clips), f"{one.hours:.2f}", f"{one.num_bytes / 1e6:.1f}", str(one.num_bad)
+        )
+    Console().print(table)
+    for bad in summary.quarantine:
+        typer.echo(f"  quarantined {bad.path}: {bad.reason}")
+    typer.echo(f"{summary.num_clips} clips in {len(summary.files)} files: {folder}")
+
+
+class _Shown:
+    """Progress: a bar on a terminal, a line at intervals elsewhere. On stdout, as Ray's stderr is held back."""
+
+    def __init__(self, *, silent: bool) -> None:
+        from rich.progress import Progress as Bar
+
+        self._silent, self._began, self._said = silent, time.monotonic(), time.monotonic()
+        self._bar = Bar(transient=True) if sys.stdout.isatty() and not silent else None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> _Shown:
+        if self._bar is not None:
+            self._bar.start()
+            self._task = self._bar.add_task("shards", total=None)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, progress: Progress) -> None:
+        done, num_bad, total = progress
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=done, total=total, description=f"shards, {num_bad} quarantined")
+        elif not self._silent and time.monotonic() - self._said >= _LINE_EVERY_S:
+            self._said = time.monotonic()
+            pace = done / max(1e-9, self._said - self._began)
+            typer.echo(f"{done}/{total} clips, {num_bad} quarantined, {pace:.0f} clips/s")

@@ -1,0 +1,65 @@
+"""The audio of a clip as it lies in a shard: 16 kHz mono 16-bit WAV, or the reason why there is none."""
+
+from __future__ import annotations
+
+import io
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import soundfile
+
+from sonar.data.audio import SAMPLE_RATE, AudioError, decode_clip, file_sha256
+
+WAV_HEADER_BYTES = 44  # of the files that are made here
+
+
+class AudioSlice(NamedTuple):
+    """The part of a file that a clip is; see `manifest.Clip`."""
+
+    path: str
+    start_s: float
+    duration_s: float
+    sha256: str
+
+
+class BadClip(NamedTuple):
+    """Why a clip has no audio; settled where the manifest's file was read, so that trying again cannot help."""
+
+    reason: str
+    settled: bool
+
+
+Encoded = bytes | BadClip
+
+
+def encode_slice(asked: AudioSlice) -> Encoded:
+    """WAV bytes of a clip; no file makes this raise."""
+    try:
+        found = _sha256_once(asked.path, Path(asked.path).stat().st_mtime_ns)
+    except OSError as error:
+        return BadClip("no such file" if isinstance(error, FileNotFoundError) else str(error), settled=False)
+    except AudioError as error:
+        return BadClip(str(error), settled=False)
+    if found != asked.sha256:
+        return BadClip("the file has changed since its manifest was made; scan the corpus again", settled=False)
+    try:
+        return encode_wav(decode_clip(asked.path, asked.start_s, asked.duration_s))
+    except AudioError as error:
+        return BadClip(str(error), settled=True)
+
+
+def encode_wav(waveform: np.ndarray) -> bytes:
+    """16-bit WAV of (T,) float samples at 16 kHz."""
+    # Scaled by hand: a 16-bit file comes back bit by bit, and overshoot is clipped and not wrapped.
+    samples = np.clip(np.rint(waveform * 32768), -32768, 32767).astype("<i2")
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, SAMPLE_RATE, format="WAV", subtype="PCM_16")
+    return buffer.getvalue()
+
+
+@lru_cache(maxsize=1)
+def _sha256_once(path: str, changed_ns: int) -> str:
+    """The clips of one recording come one after the other: its file is read for the first of them only."""
+    return file_sha256(path)
