@@ -9,7 +9,7 @@ import numpy as np
 from sonar.data.manifest import Clip
 from sonar.data.stream import ClipStore, batch_clips
 from sonar.evaluate.embed import embed_batches
-from sonar.evaluate.metrics import mean_forgetting, plasticity, worst_forgetting
+from sonar.evaluate.metrics import Scores, Worst, forgetting_rates, mean_forgetting, plasticity, worst_class, worst_task
 from sonar.evaluate.predictions import Predictions
 from sonar.evaluate.probe import ProbeConfig, ProbeData, linear_probe
 from sonar.evaluate.record import Evaluation, Role, TaskResult
@@ -34,11 +34,35 @@ class Task(NamedTuple):
 
 
 class Change(NamedTuple):
-    """How an adapted encoder differs from its base: all in percent (see metrics.py)."""
+    """How an adapted encoder differs from its base (see metrics.py).
+
+    Attributes:
+        plasticity: mean gain over the target tasks, percent.
+        forgetting_rate: mean over the prior tasks, percent.
+        worst_task: prior task that lost most, percent.
+        worst_class: class of a prior task that lost most, points.
+        retention: of every prior and control task, percent.
+    """
 
     plasticity: float
     forgetting_rate: float
-    forgetting_worst: float
+    worst_task: Worst
+    worst_class: Worst
+    retention: dict[str, float]
+
+    def metrics(self) -> dict[str, float]:
+        """Its numbers by the names that trials, journals and reports use."""
+        return {
+            "plasticity": self.plasticity,
+            "forgetting_rate": self.forgetting_rate,
+            "forgetting_worst": self.worst_task.lost,
+            "forgetting_worst_class": self.worst_class.lost,
+            **{f"retention/{task}": kept for task, kept in self.retention.items()},
+        }
+
+    def worst(self) -> dict[str, str]:
+        """The names behind its worst numbers."""
+        return {"forgetting_worst": self.worst_task.name, "forgetting_worst_class": self.worst_class.name}
 
 
 def labelled_tasks(store: ClipStore, role: Role) -> list[Task]:
@@ -66,11 +90,18 @@ def evaluate_encoder(encoder: BeatsEncoder, tasks: list[Task], config: ProbeConf
 def compare(base: Evaluation, adapted: Evaluation) -> Change:
     """Plasticity and forgetting of `adapted` against `base`."""
     before, after = base.scores("prior"), adapted.scores("prior")
+    kept = {**forgetting_rates(before, after), **_control_rates(base.scores("control"), adapted.scores("control"))}
     return Change(
         plasticity=plasticity(base.scores("target"), adapted.scores("target")),
         forgetting_rate=mean_forgetting(before, after),
-        forgetting_worst=worst_forgetting(before, after),
+        worst_task=worst_task(before, after),
+        worst_class=worst_class(base.classes("prior"), adapted.classes("prior")),
+        retention={task: 100.0 - rate for task, rate in kept.items()},
     )
+
+
+def _control_rates(before: Scores, after: Scores) -> dict[str, float]:
+    return forgetting_rates(before, after) if before or after else {}
 
 
 def _evaluate(encoder: BeatsEncoder, task: Task, config: ProbeConfig, split: str) -> TaskResult:

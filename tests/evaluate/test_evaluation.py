@@ -11,7 +11,7 @@ from tiny import MemoryStore, make_base, make_store
 from sonar.evaluate.predictions import Predictions
 from sonar.evaluate.probe import ProbeConfig
 from sonar.evaluate.record import Evaluation, TaskResult, read_evaluation, write_evaluation
-from sonar.evaluate.run import Change, compare, evaluate_encoder, find_tasks
+from sonar.evaluate.run import compare, evaluate_encoder, find_tasks
 from sonar.evaluate.scores import TaskScore
 
 CONFIG = ProbeConfig(clip_seconds=0.5)
@@ -20,10 +20,14 @@ CONFIG = ProbeConfig(clip_seconds=0.5)
 NOTHING = Predictions(np.array([]), np.array([]), (), np.zeros((0, 0), bool), np.zeros((0, 0), np.float32))
 
 
-def evaluation(target: dict[str, float], prior: dict[str, float]) -> Evaluation:
-    scores = [("target", *item) for item in target.items()] + [("prior", *item) for item in prior.items()]
+def evaluation(**roles: dict[str, dict[str, float]]) -> Evaluation:
+    """Classes of every task; a task scores their mean."""
     return Evaluation(
-        tuple(TaskResult(task, role, "macro_f1", TaskScore(score, {}), NOTHING) for role, task, score in scores)  # type: ignore[arg-type]
+        tuple(
+            TaskResult(task, role, "macro_f1", TaskScore(float(np.mean([*classes.values()])), classes), NOTHING)  # type: ignore[arg-type]
+            for role, tasks in roles.items()
+            for task, classes in tasks.items()
+        )
     )
 
 
@@ -38,17 +42,47 @@ def corpus(name: str, label: Callable[[int], tuple[str, ...]] | None = None) -> 
     )
 
 
-def test_plasticity_and_forgetting_are_those_of_the_formulas() -> None:
-    base = evaluation({"bio": 50.0}, {"a": 80.0, "b": 50.0})
-    adapted = evaluation({"bio": 60.0}, {"a": 60.0, "b": 55.0})
-    change = compare(base, adapted)
-    assert change == pytest.approx(Change(plasticity=20.0, forgetting_rate=7.5, forgetting_worst=25.0))
-    assert compare(base, base) == (0.0, 0.0, 0.0)
+BASE = evaluation(
+    target={"bio": {"wren": 60.0, "owl": 40.0}},
+    prior={"a": {"x": 100.0, "y": 60.0}, "b": {"x": 40.0, "z": 60.0}},
+    control={"c": {"u": 50.0}},
+)
+ADAPTED = evaluation(
+    target={"bio": {"wren": 90.0, "owl": 30.0}},
+    prior={"a": {"x": 90.0, "y": 30.0}, "b": {"x": 60.0, "z": 50.0}},
+    control={"c": {"u": 20.0}},
+)
+
+
+def test_a_change_is_the_one_worked_out_by_hand() -> None:
+    """Bio 50 -> 60; a 80 -> 60 loses 25 %, b 50 -> 55 gains 10 %; a/y loses 30 points; a control takes no part."""
+    change = compare(BASE, ADAPTED)
+    assert (change.plasticity, change.forgetting_rate) == pytest.approx((20.0, 7.5))
+    assert (change.worst_task, change.worst_class) == (("a", 25.0), ("a/y", 30.0))
+    assert change.retention == pytest.approx({"a": 75.0, "b": 110.0, "c": 40.0})
+    assert change.metrics() == pytest.approx(
+        {
+            "plasticity": 20.0,
+            "forgetting_rate": 7.5,
+            "forgetting_worst": 25.0,
+            "forgetting_worst_class": 30.0,
+            "retention/a": 75.0,
+            "retention/b": 110.0,
+            "retention/c": 40.0,
+        }
+    )
+    assert change.worst() == {"forgetting_worst": "a", "forgetting_worst_class": "a/y"}
+
+
+def test_an_unchanged_encoder_lost_nothing() -> None:
+    change = compare(BASE, BASE)
+    assert change[:4] == (0.0, 0.0, ("a", 0.0), ("a/x", 0.0)) and set(change.retention.values()) == {100.0}
 
 
 def test_an_evaluation_of_other_tasks_is_not_compared() -> None:
-    with pytest.raises(ValueError, match=r"tasks before \['a'\] and after \['b'\] must be the same"):
-        compare(evaluation({"bio": 1.0}, {"a": 1.0}), evaluation({"bio": 1.0}, {"b": 1.0}))
+    other = evaluation(target={"bio": {"wren": 1.0}}, prior={"b": {"x": 1.0}})
+    with pytest.raises(ValueError, match=r"tasks before \['a', 'b'\] and after \['b'\] must be the same"):
+        compare(BASE, other)
 
 
 def test_every_labelled_corpus_is_a_task_in_its_role() -> None:
