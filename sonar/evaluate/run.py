@@ -6,10 +6,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sonar.data.manifest import Clip
 from sonar.data.stream import ClipStore, batch_clips
 from sonar.evaluate.embed import embed_batches
 from sonar.evaluate.metrics import mean_forgetting, plasticity, worst_forgetting
-from sonar.evaluate.probe import ProbeConfig, ProbeData, ProbeScore, linear_probe
+from sonar.evaluate.predictions import Predictions
+from sonar.evaluate.probes.config import ProbeConfig
+from sonar.evaluate.probes.data import ProbeData, class_table
+from sonar.evaluate.probes.run import run_probe
+from sonar.evaluate.scores import score_predictions
 from sonar.model.encoder import BeatsEncoder
 
 
@@ -19,6 +24,14 @@ class Task(NamedTuple):
     name: str
     role: str  # "target" or "prior"
     store: ClipStore
+
+
+class ProbeScore(NamedTuple):
+    """What a probe reached on the scored split: macro-F1 and accuracy in percent, and F1 per class in percent."""
+
+    macro_f1: float
+    accuracy: float
+    class_f1: dict[str, float]
 
 
 class Evaluation(NamedTuple):
@@ -54,9 +67,9 @@ def evaluate_encoder(encoder: BeatsEncoder, tasks: list[Task], config: ProbeConf
     """
     scores: dict[str, dict[str, ProbeScore]] = {"target": {}, "prior": {}}
     for task in tasks:
-        train, scored = (_probe_data(encoder, task, name, config) for name in ("train", split))
+        train, scored = _probe_data(encoder, task, ("train", split), config)
         try:
-            scores[task.role][task.name] = linear_probe(train, scored, config)
+            scores[task.role][task.name] = _probe_score(run_probe(train, scored, config))
         except ValueError as error:
             raise ValueError(f"task {task.name}: {error}") from error
     for role, found in scores.items():
@@ -79,24 +92,42 @@ def _macro_f1(scores: dict[str, ProbeScore]) -> dict[str, float]:
     return {task: score.macro_f1 for task, score in scores.items()}
 
 
-def _probe_data(encoder: BeatsEncoder, task: Task, split: str, config: ProbeConfig) -> ProbeData:
-    rows = [
+def _probe_score(predictions: Predictions) -> ProbeScore:
+    macro_f1 = score_predictions(predictions, "macro_f1")
+    return ProbeScore(macro_f1.score, score_predictions(predictions, "accuracy").score, macro_f1.classes)
+
+
+def _probe_data(encoder: BeatsEncoder, task: Task, splits: tuple[str, ...], config: ProbeConfig) -> list[ProbeData]:
+    """Each of the splits, with the classes of all of them."""
+    rows = {split: _labelled_rows(task, split) for split in splits}
+    labels = {split: [_single_label(task.store.clips[row]) for row in found] for split, found in rows.items()}
+    classes = tuple(sorted({name for found in labels.values() for names in found for name in names}))
+    return [
+        ProbeData(
+            embeddings=embed_batches(encoder, batch_clips(task.store, rows[split], config.clip_seconds)),
+            targets=class_table(labels[split], classes),
+            classes=classes,
+            groups=np.asarray([task.store.clips[row].group for row in rows[split]]),
+            clip_ids=np.asarray([task.store.clips[row].clip_id for row in rows[split]]),
+        )
+        for split in splits
+    ]
+
+
+def _labelled_rows(task: Task, split: str) -> np.ndarray:
+    found = [
         row
         for row in task.store.index(split=split)
         if task.store.clips[row].corpus == task.name and task.store.clips[row].labels
     ]
-    if not rows:
+    if not found:
         raise ValueError(f"task {task.name} has no labelled clip in split {split!r}; add some or re-split the corpus")
-    index = np.asarray(rows, dtype=np.int64)
-    clips = [task.store.clips[row] for row in rows]
-    return ProbeData(
-        embeddings=embed_batches(encoder, batch_clips(task.store, index, config.clip_seconds)),
-        labels=np.asarray([_single_label(clip.labels, clip.clip_id) for clip in clips]),
-        groups=np.asarray([clip.group for clip in clips]),
-    )
+    return np.asarray(found, dtype=np.int64)
 
 
-def _single_label(labels: tuple[str, ...], clip_id: str) -> str:
-    if len(labels) != 1:
-        raise ValueError(f"clip {clip_id} has labels {', '.join(labels)}; this probe takes one label per clip")
-    return labels[0]
+def _single_label(clip: Clip) -> tuple[str, ...]:
+    if len(clip.labels) != 1:
+        raise ValueError(
+            f"clip {clip.clip_id} has labels {', '.join(clip.labels)}; this probe takes one label per clip"
+        )
+    return clip.labels

@@ -19,8 +19,7 @@ from sonar.data.shards import write_shards
 from sonar.data.splits import check_labelled_splits
 from sonar.data.stream import ClipStore
 from sonar.data.synth import write_synth_corpus
-from sonar.evaluate.probe import ProbeScore
-from sonar.evaluate.run import Evaluation, evaluate_encoder, find_tasks
+from sonar.evaluate.run import Evaluation, ProbeScore, evaluate_encoder, find_tasks
 from sonar.experiment import BaseConfig, TrialConfig
 from sonar.files import write_whole_text
 from sonar.search.base import find_base

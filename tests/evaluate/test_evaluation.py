@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 from tiny import MemoryStore, make_base, make_store
 
-from sonar.evaluate.probe import ProbeConfig, ProbeScore
-from sonar.evaluate.run import Change, Evaluation, compare, evaluate_encoder, find_tasks
+from sonar.evaluate.probes.config import ProbeConfig
+from sonar.evaluate.run import Change, Evaluation, ProbeScore, compare, evaluate_encoder, find_tasks
 
 CONFIG = ProbeConfig(clip_seconds=0.5)
 
