@@ -9,7 +9,7 @@ from typing import Any
 from sonar.config import override, to_dict
 from sonar.data.sampling import SamplingConfig
 from sonar.evaluate.curve import EvaluationConfig
-from sonar.evaluate.probe import ProbeConfig
+from sonar.evaluate.probes.config import ProbeConfig
 from sonar.model.codebook import CodebookConfig
 from sonar.train.objective import DistillConfig
 from sonar.train.optim import OptimConfig

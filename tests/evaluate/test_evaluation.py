@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from tiny import MemoryStore, make_base, make_store
 
+from sonar.evaluate import run
 from sonar.evaluate.predictions import Predictions
-from sonar.evaluate.probe import ProbeConfig
+from sonar.evaluate.probes.config import ProbeConfig
+from sonar.evaluate.probes.run import run_probe
 from sonar.evaluate.record import Evaluation, TaskResult, read_evaluation, write_evaluation
 from sonar.evaluate.run import compare, evaluate_encoder, find_tasks
 from sonar.evaluate.scores import TaskScore
@@ -112,10 +114,34 @@ def test_a_split_without_labelled_clips_is_named() -> None:
         evaluate_encoder(make_base().encoder, tasks, CONFIG, split="test")
 
 
-def test_a_clip_of_several_labels_is_named() -> None:
-    double = corpus("birds", lambda row: ("low", "high") if row == 7 else ("low",))
-    with pytest.raises(ValueError, match=r"clip birds/7.wav has labels low, high; this probe takes one label"):
-        evaluate_encoder(make_base().encoder, find_tasks(double, corpus("general")), CONFIG)
+def test_a_corpus_of_several_labels_is_scored_by_average_precision() -> None:
+    """Every clip is of one place, and low or high; the places cannot be heard."""
+    places = corpus("birds", lambda row: (("low", "high")[row % 2], ("wood", "field")[row // 6 % 2]))
+    tasks = find_tasks(places, corpus("general"))
+    assert [task.metric for task in tasks] == ["map", "macro_f1"]
+    result = evaluate_encoder(make_base().encoder, tasks, CONFIG).results[0]
+    assert result.score.classes["low"] == result.score.classes["high"] == 100.0
+    assert result.score.classes["wood"] < 100.0 and result.predictions.truth.sum(axis=1).tolist() == [2] * 8
+    assert result.score.score == pytest.approx(np.mean([*result.score.classes.values()]))
+
+
+def test_the_probe_of_a_final_report_is_chosen_on_dev(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = []
+    monkeypatch.setattr(run, "run_probe", lambda *data: given.append(data) or run_probe(*data))
+    three = make_store(
+        "birds",
+        24,
+        hertz=lambda row: (300.0, 3000.0)[row % 2],
+        label=lambda row: (("low",), ("high",))[row % 2],
+        split=lambda row: ("dev", "test", "train", "train")[row // 2 % 4],
+    )
+    (task,) = run.labelled_tasks(three, "target")
+    for split in ("dev", "test"):
+        assert run.evaluate_task(make_base().encoder, task, CONFIG, split).score.score == 100.0
+    (_, searched, _, none), (_, scored, _, dev) = given
+    assert none is None
+    for data, split in ((searched, "dev"), (dev, "dev"), (scored, "test")):
+        assert data.clip_ids.tolist() == [clip.clip_id for clip in three.clips if clip.split == split]
 
 
 def test_a_task_that_cannot_be_scored_is_named() -> None:
