@@ -18,19 +18,21 @@ from sonar.model.encoder import BeatsEncoder
 
 
 class Task(NamedTuple):
-    """A labelled probe task: the clips of one corpus in a store.
+    """A labelled probe task: the labelled clips of a store, or of one corpus in it.
 
     Attributes:
-        name: of the task and of its corpus.
+        name: of the task.
         role: target, prior or control.
         store: holds its clips.
         metric: that it is scored in.
+        corpus: whose clips they are; None: all that the store has.
     """
 
     name: str
     role: Role
     store: ClipStore
     metric: Metric = "macro_f1"
+    corpus: str | None = None
 
 
 class Change(NamedTuple):
@@ -74,7 +76,7 @@ def labelled_tasks(store: ClipStore, role: Role) -> list[Task]:
     for clip in store.clips:
         most[clip.corpus] = max(most.get(clip.corpus, 0), len(clip.labels))
     return [
-        Task(corpus, role, store, "map" if num_labels > 1 else "macro_f1")
+        Task(corpus, role, store, "map" if num_labels > 1 else "macro_f1", corpus)
         for corpus, num_labels in sorted(most.items())
         if num_labels
     ]
@@ -85,8 +87,8 @@ def find_tasks(new: ClipStore, prior: ClipStore) -> list[Task]:
     return [*labelled_tasks(new, "target"), *labelled_tasks(prior, "prior")]
 
 
-def evaluate_encoder(encoder: BeatsEncoder, tasks: list[Task], config: ProbeConfig, split: str = "dev") -> Evaluation:
-    """Frozen probe of every task, fitted on its training split and scored on `split`.
+def evaluate_encoder(encoder: BeatsEncoder, tasks: list[Task], config: ProbeConfig) -> Evaluation:
+    """Frozen probe of every task, fitted on its training split and scored on dev: what a search may look at.
 
     Raises:
         ValueError: no target or no prior task, or a task whose splits cannot be scored.
@@ -94,7 +96,7 @@ def evaluate_encoder(encoder: BeatsEncoder, tasks: list[Task], config: ProbeConf
     for role in ("target", "prior"):
         if not any(task.role == role for task in tasks):
             raise ValueError(f"no labelled {role} corpus; the sweep's two axes need a target and a prior probe set")
-    return Evaluation(tuple(evaluate_task(encoder, task, config, split) for task in tasks))
+    return Evaluation(tuple(evaluate_task(encoder, task, config, "dev") for task in tasks))
 
 
 def evaluate_task(encoder: BeatsEncoder, task: Task, config: ProbeConfig, split: str) -> TaskResult:
@@ -155,7 +157,7 @@ def _labelled_rows(task: Task, split: str) -> np.ndarray:
     found = [
         row
         for row in task.store.index(split=split)
-        if task.store.clips[row].corpus == task.name and task.store.clips[row].labels
+        if task.corpus in (None, task.store.clips[row].corpus) and task.store.clips[row].labels
     ]
     if not found:
         raise ValueError(f"task {task.name} has no labelled clip in split {split!r}; add some or re-split the corpus")

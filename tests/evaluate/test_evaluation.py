@@ -111,7 +111,7 @@ def test_a_sweep_without_one_of_its_axes_is_refused(lacking: str) -> None:
 def test_a_split_without_labelled_clips_is_named() -> None:
     tasks = find_tasks(corpus("birds"), corpus("general"))
     with pytest.raises(ValueError, match="task birds has no labelled clip in split 'test'"):
-        evaluate_encoder(make_base().encoder, tasks, CONFIG, split="test")
+        run.evaluate_task(make_base().encoder, tasks[0], CONFIG, "test")
 
 
 def test_a_corpus_of_several_labels_is_scored_by_average_precision() -> None:
