@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 from sklearn.linear_model import RidgeClassifier
-from sklearn.metrics import accuracy_score, f1_score
 from sklearn.model_selection import GroupKFold, cross_val_score
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -39,21 +38,16 @@ class ProbeData(NamedTuple):
     groups: np.ndarray
 
 
-class ProbeScore(NamedTuple):
-    """What the probe reached on the scored split: macro-F1 and accuracy in percent, and F1 per class in percent."""
-
-    macro_f1: float
-    accuracy: float
-    class_f1: dict[str, float]
-
-
-def linear_probe(train: ProbeData, scored: ProbeData, config: ProbeConfig) -> ProbeScore:
+def linear_probe(train: ProbeData, scored: ProbeData, config: ProbeConfig) -> tuple[tuple[str, ...], np.ndarray]:
     """Ridge classifier on standardised embeddings, in closed form; the penalty is chosen within the training groups.
 
     Args:
         train: what the probe is fitted on; the scored split takes no part in any choice.
         scored: what it is scored on.
         config: candidates of the penalty.
+
+    Returns:
+        The C classes in order, and (N, C) scores of the scored clips.
 
     Raises:
         ValueError: a class of one split is missing in the other, the training split is one recording, or an embedding
@@ -67,14 +61,11 @@ def linear_probe(train: ProbeData, scored: ProbeData, config: ProbeConfig) -> Pr
             _classifier(penalty), train.embeddings, train.labels, groups=train.groups, cv=folds, scoring="f1_macro"
         ).mean(),
     )
-    predicted = _classifier(best).fit(train.embeddings, train.labels).predict(scored.embeddings)
-    classes = sorted(set(train.labels))
-    per_class = f1_score(scored.labels, predicted, average=None, labels=classes, zero_division=0.0)
-    return ProbeScore(
-        macro_f1=100.0 * float(np.mean(per_class)),
-        accuracy=100.0 * float(accuracy_score(scored.labels, predicted)),
-        class_f1={name: 100.0 * float(value) for name, value in zip(classes, per_class, strict=True)},
-    )
+    fitted = _classifier(best).fit(train.embeddings, train.labels)
+    scores = fitted.decision_function(scored.embeddings)
+    if scores.ndim == 1:  # of two classes scikit-learn gives the second one's column
+        scores = np.stack([-scores, scores], axis=1)
+    return tuple(map(str, fitted.classes_)), scores.astype(np.float32)
 
 
 def _classifier(penalty: float) -> Pipeline:

@@ -6,26 +6,31 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sonar.data.manifest import Clip
 from sonar.data.stream import ClipStore, batch_clips
 from sonar.evaluate.embed import embed_batches
 from sonar.evaluate.metrics import mean_forgetting, plasticity, worst_forgetting
-from sonar.evaluate.probe import ProbeConfig, ProbeData, ProbeScore, linear_probe
+from sonar.evaluate.predictions import Predictions
+from sonar.evaluate.probe import ProbeConfig, ProbeData, linear_probe
+from sonar.evaluate.record import Evaluation, Role, TaskResult
+from sonar.evaluate.scores import Metric, score_predictions
 from sonar.model.encoder import BeatsEncoder
 
 
 class Task(NamedTuple):
-    """A labelled probe task: the clips of one corpus in a store."""
+    """A labelled probe task: the clips of one corpus in a store.
+
+    Attributes:
+        name: of the task and of its corpus.
+        role: target, prior or control.
+        store: holds its clips.
+        metric: that it is scored in.
+    """
 
     name: str
-    role: str  # "target" or "prior"
+    role: Role
     store: ClipStore
-
-
-class Evaluation(NamedTuple):
-    """Scores of one encoder, by task."""
-
-    target: dict[str, ProbeScore]
-    prior: dict[str, ProbeScore]
+    metric: Metric = "macro_f1"
 
 
 class Change(NamedTuple):
@@ -36,7 +41,7 @@ class Change(NamedTuple):
     forgetting_worst: float
 
 
-def labelled_tasks(store: ClipStore, role: str) -> list[Task]:
+def labelled_tasks(store: ClipStore, role: Role) -> list[Task]:
     """One task per labelled corpus of a store, in the order of their names."""
     return [Task(corpus, role, store) for corpus in sorted({clip.corpus for clip in store.clips if clip.labels})]
 
@@ -47,39 +52,44 @@ def find_tasks(new: ClipStore, prior: ClipStore) -> list[Task]:
 
 
 def evaluate_encoder(encoder: BeatsEncoder, tasks: list[Task], config: ProbeConfig, split: str = "dev") -> Evaluation:
-    """Frozen linear probe of every task, fitted on its training split and scored on `split`.
+    """Frozen probe of every task, fitted on its training split and scored on `split`.
 
     Raises:
         ValueError: no target or no prior task, or a task whose splits cannot be scored.
     """
-    scores: dict[str, dict[str, ProbeScore]] = {"target": {}, "prior": {}}
-    for task in tasks:
-        train, scored = (_probe_data(encoder, task, name, config) for name in ("train", split))
-        try:
-            scores[task.role][task.name] = linear_probe(train, scored, config)
-        except ValueError as error:
-            raise ValueError(f"task {task.name}: {error}") from error
-    for role, found in scores.items():
-        if not found:
+    for role in ("target", "prior"):
+        if not any(task.role == role for task in tasks):
             raise ValueError(f"no labelled {role} corpus; the sweep's two axes need a target and a prior probe set")
-    return Evaluation(**scores)
+    return Evaluation(tuple(_evaluate(encoder, task, config, split) for task in tasks))
 
 
 def compare(base: Evaluation, adapted: Evaluation) -> Change:
-    """Plasticity and forgetting of `adapted` against `base`, from macro-F1."""
-    before, after = _macro_f1(base.prior), _macro_f1(adapted.prior)
+    """Plasticity and forgetting of `adapted` against `base`."""
+    before, after = base.scores("prior"), adapted.scores("prior")
     return Change(
-        plasticity=plasticity(_macro_f1(base.target), _macro_f1(adapted.target)),
+        plasticity=plasticity(base.scores("target"), adapted.scores("target")),
         forgetting_rate=mean_forgetting(before, after),
         forgetting_worst=worst_forgetting(before, after),
     )
 
 
-def _macro_f1(scores: dict[str, ProbeScore]) -> dict[str, float]:
-    return {task: score.macro_f1 for task, score in scores.items()}
+def _evaluate(encoder: BeatsEncoder, task: Task, config: ProbeConfig, split: str) -> TaskResult:
+    (train, _), (scored, clips) = (_probe_data(encoder, task, name, config) for name in ("train", split))
+    try:
+        classes, scores = linear_probe(train, scored, config)
+    except ValueError as error:
+        raise ValueError(f"task {task.name}: {error}") from error
+    predictions = Predictions(
+        clip_ids=np.asarray([clip.clip_id for clip in clips]),
+        groups=scored.groups,
+        classes=classes,
+        truth=scored.labels[:, None] == np.asarray(classes),
+        scores=scores,
+    )
+    return TaskResult(task.name, task.role, task.metric, score_predictions(predictions, task.metric), predictions)
 
 
-def _probe_data(encoder: BeatsEncoder, task: Task, split: str, config: ProbeConfig) -> ProbeData:
+def _probe_data(encoder: BeatsEncoder, task: Task, split: str, config: ProbeConfig) -> tuple[ProbeData, list[Clip]]:
     rows = [
         row
         for row in task.store.index(split=split)
@@ -89,11 +99,12 @@ def _probe_data(encoder: BeatsEncoder, task: Task, split: str, config: ProbeConf
         raise ValueError(f"task {task.name} has no labelled clip in split {split!r}; add some or re-split the corpus")
     index = np.asarray(rows, dtype=np.int64)
     clips = [task.store.clips[row] for row in rows]
-    return ProbeData(
+    data = ProbeData(
         embeddings=embed_batches(encoder, batch_clips(task.store, index, config.clip_seconds)),
         labels=np.asarray([_single_label(clip.labels, clip.clip_id) for clip in clips]),
         groups=np.asarray([clip.group for clip in clips]),
     )
+    return data, clips
 
 
 def _single_label(labels: tuple[str, ...], clip_id: str) -> str:

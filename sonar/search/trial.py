@@ -15,7 +15,8 @@ from ray.train import UserCallback
 from sonar.checkpoint import load_checkpoint, load_state, save_checkpoint, save_state
 from sonar.config import config_hash, to_dict
 from sonar.data.stream import ClipStore
-from sonar.evaluate.run import Evaluation, compare, evaluate_encoder, find_tasks
+from sonar.evaluate.record import Evaluation, split_folder, write_evaluation
+from sonar.evaluate.run import compare, evaluate_encoder, find_tasks
 from sonar.experiment import TrialConfig
 from sonar.files import write_whole_text
 from sonar.provenance import provenance
@@ -52,7 +53,7 @@ def run_trial(
         config: the whole of the trial.
         prepared: what all trials share.
         folder: of this trial; holds `mixture.parquet`, what it trains on, and the state to resume from, then
-            `checkpoint/` and `result.json`. A folder with a result is not run again.
+            `evaluation/dev`, `checkpoint/` and `result.json`. A folder with a result is not run again.
         report: called after every step.
         train_callbacks: of Ray Train, where several workers train; they hear what rank 0 reports.
 
@@ -72,6 +73,7 @@ def run_trial(
         find_tasks(ClipStore(prepared.new_shards), ClipStore(prepared.prior_shards)),
         config.probe,
     )
+    write_evaluation(evaluation, split_folder(folder, "dev"))
     metrics = {
         **compare(read_baseline(prepared.baseline), evaluation)._asdict(),
         **_probe_metrics(evaluation),
@@ -135,9 +137,4 @@ def _adapt(
 
 
 def _probe_metrics(evaluation: Evaluation) -> dict[str, float]:
-    return {
-        f"probe/{role}/{task}/{name}": value
-        for role, scores in evaluation._asdict().items()
-        for task, score in scores.items()
-        for name, value in (("macro_f1", score.macro_f1), ("accuracy", score.accuracy))
-    }
+    return {f"probe/{result.role}/{result.name}/{result.metric}": result.score.score for result in evaluation.results}

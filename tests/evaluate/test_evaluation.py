@@ -1,23 +1,30 @@
 """An encoder's scores on made tasks, and the comparison of hand-made ones."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import pytest
 from tiny import MemoryStore, make_base, make_store
 
-from sonar.evaluate.probe import ProbeConfig, ProbeScore
-from sonar.evaluate.run import Change, Evaluation, compare, evaluate_encoder, find_tasks
+from sonar.evaluate.predictions import Predictions
+from sonar.evaluate.probe import ProbeConfig
+from sonar.evaluate.record import Evaluation, TaskResult, read_evaluation, write_evaluation
+from sonar.evaluate.run import Change, compare, evaluate_encoder, find_tasks
+from sonar.evaluate.scores import TaskScore
 
 CONFIG = ProbeConfig(clip_seconds=0.5)
 
 
-def score(macro_f1: float) -> ProbeScore:
-    return ProbeScore(macro_f1, accuracy=0.0, class_f1={})
+NOTHING = Predictions(np.array([]), np.array([]), (), np.zeros((0, 0), bool), np.zeros((0, 0), np.float32))
 
 
 def evaluation(target: dict[str, float], prior: dict[str, float]) -> Evaluation:
-    roles = [{task: score(value) for task, value in scores.items()} for scores in (target, prior)]
-    return Evaluation(*roles)
+    scores = [("target", *item) for item in target.items()] + [("prior", *item) for item in prior.items()]
+    return Evaluation(
+        tuple(TaskResult(task, role, "macro_f1", TaskScore(score, {}), NOTHING) for role, task, score in scores)  # type: ignore[arg-type]
+    )
 
 
 def corpus(name: str, label: Callable[[int], tuple[str, ...]] | None = None) -> MemoryStore:
@@ -54,7 +61,7 @@ def test_every_labelled_corpus_is_a_task_in_its_role() -> None:
 def test_even_a_random_encoder_tells_low_from_high() -> None:
     tasks = find_tasks(corpus("birds"), corpus("general"))
     found = evaluate_encoder(make_base().encoder, tasks, CONFIG)
-    assert found.target["birds"].macro_f1 == found.prior["general"].macro_f1 == 100.0
+    assert found.scores("target") == {"birds": 100.0} and found.scores("prior") == {"general": 100.0}
 
 
 @pytest.mark.parametrize("lacking", ["target", "prior"])
@@ -81,3 +88,27 @@ def test_a_task_that_cannot_be_scored_is_named() -> None:
     lonely = corpus("birds", lambda row: ("rare",) if row == 2 else (("low",), ("high",))[row % 2])
     with pytest.raises(ValueError, match="task birds: classes rare are not in both"):
         evaluate_encoder(make_base().encoder, find_tasks(lonely, corpus("general")), CONFIG)
+
+
+def test_an_evaluation_leaves_what_its_scores_are_computed_from(tmp_path: Path) -> None:
+    named = corpus("a/../b")  # a corpus may be called what no file can
+    found = evaluate_encoder(make_base().encoder, find_tasks(corpus("birds"), named), CONFIG)
+    write_evaluation(found, tmp_path / "run" / "dev")
+    rows = json.loads((tmp_path / "run" / "dev" / "tasks.json").read_text())
+    assert [(row["name"], row["role"], row["metric"], row["score"]) for row in rows] == [
+        ("birds", "target", "macro_f1", 100.0),
+        ("a/../b", "prior", "macro_f1", 100.0),
+    ]
+    assert {path.name for path in tmp_path.rglob("*.npz")} == {"birds.npz", "a%2F..%2Fb.npz"}
+    read = read_evaluation(tmp_path / "run" / "dev")
+    for before, after in zip(found.results, read.results, strict=True):
+        assert after[:4] == before[:4]
+        for name, value in before.predictions._asdict().items():
+            assert np.array_equal(getattr(after.predictions, name), value)
+    held_out = [clip for clip in corpus("birds").clips if clip.split == "dev"]
+    assert read.results[0].predictions.clip_ids.tolist() == [clip.clip_id for clip in held_out]
+
+
+def test_a_folder_without_an_evaluation_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no evaluation in .*; give the folder of a finished trial"):
+        read_evaluation(tmp_path)

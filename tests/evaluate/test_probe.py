@@ -1,10 +1,14 @@
 """The probe where the right answer is known: separable classes, noise, and splits that cannot be scored."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 
 from sonar.evaluate import probe
-from sonar.evaluate.probe import ProbeConfig, ProbeData, linear_probe
+from sonar.evaluate.predictions import Predictions
+from sonar.evaluate.probe import ProbeConfig, ProbeData
+from sonar.evaluate.scores import score_predictions
 
 CONFIG = ProbeConfig()
 CLASSES = np.array(["frog", "owl", "wren"])
@@ -17,6 +21,20 @@ def blobs(seed: int, per_class: int = 20, distance: float = 8.0, width: int = 6)
     centres = distance * np.eye(width)[np.repeat(np.arange(3), per_class)]
     groups = np.array([f"{seed}-{row // 4}" for row in range(len(labels))])
     return ProbeData(centres + rng.standard_normal((len(labels), width)), labels, groups)
+
+
+class Score(NamedTuple):
+    macro_f1: float
+    accuracy: float
+    class_f1: dict[str, float]
+
+
+def linear_probe(train: ProbeData, scored: ProbeData, config: ProbeConfig) -> Score:
+    classes, scores = probe.linear_probe(train, scored, config)
+    truth = scored.labels[:, None] == np.asarray(classes)
+    said = Predictions(scored.labels, scored.groups, classes, truth, scores)
+    f1 = score_predictions(said, "macro_f1")
+    return Score(f1.score, score_predictions(said, "accuracy").score, f1.classes)
 
 
 def test_classes_that_lie_apart_are_all_found() -> None:
