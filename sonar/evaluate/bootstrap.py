@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,14 +29,11 @@ class Resampling:
         num: resamples.
         seed: of all draws.
         level: of the intervals, a share.
-        method: "percentile": quantiles of the resampled scores; "bca": quantiles that are corrected for bias and
-            skewness (Efron 1987). docs/evaluation.md says what each covers.
     """
 
     num: int = 2000
     seed: int = 0
     level: float = 0.95
-    method: Literal["percentile", "bca"] = "percentile"
 
     def __post_init__(self) -> None:
         """Refuse numbers that give no interval."""
@@ -44,8 +41,6 @@ class Resampling:
             raise ValueError(f"{self.num} resamples give no tail to read an interval from; ask for 100 or more")
         if not 0 < self.level < 1:
             raise ValueError(f"level is {self.level}; give a share between 0 and 1, as 0.95")
-        if self.method not in ("percentile", "bca"):
-            raise ValueError(f"no interval is called {self.method!r}; there are percentile and bca")
 
 
 class Interval(NamedTuple):
@@ -170,41 +165,78 @@ def draw_weights(num_groups: int, num: int, rng: np.random.Generator) -> np.ndar
     return rng.multinomial(num_groups, np.full(num_groups, 1.0 / num_groups), size=num).astype(np.float64)
 
 
-def interval(draws: np.ndarray, point: float, left_out: np.ndarray, config: Resampling) -> Interval:
-    """Where a statistic would lie with other recordings.
+def percentile_interval(draws: np.ndarray, level: float) -> Interval:
+    """Quantiles of resampled values, of which NaN (no clip of the class) are left out: for differences.
+
+    Raises:
+        ValueError: no draw is finite.
+    """
+    return _quantiles(draws, np.asarray([(1.0 - level) / 2.0, (1.0 + level) / 2.0]))
+
+
+def bca_interval(draws: np.ndarray, point: float, left_out: np.ndarray, level: float) -> Interval:
+    """Quantiles of resampled values, corrected for bias and skewness: for scores, which are bounded.
 
     Args:
-        draws: (R,) of the resamples; NaN (no clip of the class) is left out.
+        draws: (R,) of the resamples; NaN is left out.
         point: of all clips.
-        left_out: (G,) without each group, of every task that the statistic depends on; only BCa reads them.
-        config: level and method.
+        left_out: (G,) without each group; NaN is left out.
+        level: share.
 
     Raises:
         ValueError: no draw is finite.
 
-    Source: Efron, Better bootstrap confidence intervals, 1987; for several samples, Efron and Tibshirani 1993, ch. 14.
+    Source: Efron, Better bootstrap confidence intervals, 1987.
     """
-    draws = draws[np.isfinite(draws)]
-    if not len(draws):
-        raise ValueError("no resample has a clip to score; the task has too few labelled recordings for an interval")
-    tail = (1.0 - config.level) / 2.0
-    tails = np.asarray([tail, 1.0 - tail])
-    if config.method == "bca":
-        tails = _corrected(tails, draws, point, left_out[np.isfinite(left_out)])
-    low, high = np.quantile(draws, tails)
-    return Interval(float(low), float(high))
-
-
-def _corrected(tails: np.ndarray, draws: np.ndarray, point: float, left_out: np.ndarray) -> np.ndarray:
-    """BCa: the shares at which quantiles are read instead."""
-    below = (np.mean(draws < point) + np.mean(draws <= point)) / 2.0  # draws that equal the point count half
-    edge = 1.0 / (len(draws) + 1)
+    finite = draws[np.isfinite(draws)]
+    below = (np.mean(finite < point) + np.mean(finite <= point)) / 2.0 if len(finite) else 0.5  # equal ones count half
+    edge = 1.0 / (len(finite) + 1)
     bias = _NORMAL.inv_cdf(float(np.clip(below, edge, 1.0 - edge)))
+    left_out = left_out[np.isfinite(left_out)]
     influence = left_out.mean() - left_out if len(left_out) else np.zeros(1)
     spread = float(np.sum(influence**2)) ** 1.5
     acceleration = float(np.sum(influence**3)) / (6.0 * spread) if spread > 0 else 0.0
-    shifted = bias + np.asarray([_NORMAL.inv_cdf(float(tail)) for tail in tails])
-    return np.asarray([_NORMAL.cdf(bias + z / (1.0 - acceleration * z)) for z in shifted])
+    shifted = [bias + _NORMAL.inv_cdf(share) for share in ((1.0 - level) / 2.0, (1.0 + level) / 2.0)]
+    return _quantiles(draws, np.asarray([_NORMAL.cdf(bias + z / (1.0 - acceleration * z)) for z in shifted]))
+
+
+class ScoreInterval(NamedTuple):
+    """A score in percent with its interval over recordings, and the same of every class."""
+
+    score: float
+    interval: Interval
+    classes: dict[str, tuple[float, Interval]]
+
+
+def score_interval(predictions: Predictions, metric: str, config: Resampling | None = None) -> ScoreInterval:
+    """BCa intervals of one model's score on one task; without a configuration, of 95 % from 2000 resamples.
+
+    Raises:
+        ValueError: as `WeightedScorer`, or the task is a single recording.
+    """
+    config = config or Resampling()
+    scorer = WeightedScorer(predictions, metric)
+    if len(scorer.groups) < 2:
+        raise ValueError("the scored split is a single recording, which has no spread; add recordings")
+    point, left_out = scorer.point(), scorer.leave_one_out()
+    drawn = scorer(draw_weights(len(scorer.groups), config.num, np.random.default_rng(config.seed)))
+    classes = {
+        name: (
+            float(point.classes[0, c]),
+            bca_interval(drawn.classes[:, c], point.classes[0, c], left_out.classes[:, c], config.level),
+        )
+        for c, name in enumerate(predictions.classes)
+    }
+    whole = bca_interval(drawn.score, point.score[0], left_out.score, config.level)
+    return ScoreInterval(float(point.score[0]), whole, classes)
+
+
+def _quantiles(draws: np.ndarray, shares: np.ndarray) -> Interval:
+    finite = draws[np.isfinite(draws)]
+    if not len(finite):
+        raise ValueError("no resample has a clip to score; the task has too few labelled recordings for an interval")
+    low, high = np.quantile(finite, shares)
+    return Interval(float(low), float(high))
 
 
 def _check(predictions: Predictions, metric: str) -> None:
@@ -212,7 +244,8 @@ def _check(predictions: Predictions, metric: str) -> None:
         raise ValueError(f"no metric is called {metric!r}; there are macro_f1, accuracy and map")
     if not np.isfinite(predictions.scores).all():
         raise ValueError("scores hold NaN or inf; the probe or its encoder has diverged, evaluate it again")
-    without = [name for name, has in zip(predictions.classes, predictions.truth.any(axis=0), strict=True) if not has]
+    num_clips = predictions.truth.sum(axis=0)
+    without = [name for name, count in zip(predictions.classes, num_clips, strict=True) if count == 0]
     if without:
         raise ValueError(f"classes {', '.join(without)} have no scored clip; leave them out or add recordings of them")
     if metric != "map" and not (predictions.truth.sum(axis=1) == 1).all():
