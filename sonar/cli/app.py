@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from sonar.cli.data import data_app
+from sonar.cli.evaluate import register_evaluate
 from sonar.cli.model import register_model_commands
 from sonar.cli.sequence import register_sequence
 from sonar.cli.sweep import front_app, register_report, run_script, sweep_app
@@ -28,6 +29,7 @@ app.add_typer(sweep_app, name="sweep")
 app.add_typer(front_app, name="front")
 app.add_typer(data_app, name="data")
 register_model_commands(app)
+register_evaluate(app)
 register_sequence(app)
 register_report(app)
 
