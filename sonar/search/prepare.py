@@ -19,7 +19,8 @@ from sonar.data.shards import write_shards
 from sonar.data.splits import check_labelled_splits
 from sonar.data.stream import ClipStore
 from sonar.data.synth import write_synth_corpus
-from sonar.evaluate.run import Evaluation, ProbeScore, evaluate_encoder, find_tasks
+from sonar.evaluate.record import Evaluation, read_evaluation, split_folder, write_evaluation
+from sonar.evaluate.run import evaluate_encoder, find_tasks
 from sonar.experiment import BaseConfig, TrialConfig
 from sonar.files import write_whole_text
 from sonar.search.base import find_base
@@ -110,11 +111,8 @@ def prepare_base(config: BaseConfig, prior_paths: tuple[str, ...], storage: Path
 
 
 def read_baseline(path: str) -> Evaluation:
-    """The base model's scores, as `prepare` wrote them."""
-    roles = json.loads(Path(path).read_text())
-    return Evaluation(
-        **{role: {task: ProbeScore(*score) for task, score in tasks.items()} for role, tasks in roles.items()}
-    )
+    """The base model's scores, as `prepare` left them."""
+    return read_evaluation(split_folder(_baseline_folder(Path(path)), "dev"))
 
 
 def load_domain(name: str, path: str | None, cache: Path, say: Say) -> list[Clip]:
@@ -165,7 +163,15 @@ def _score(base: Path, new_shards: Path, prior_shards: Path, config: TrialConfig
     say("scoring the base model")
     encoder = load_checkpoint(base).encoder.to(local_worker().device)
     tasks = find_tasks(ClipStore(new_shards), ClipStore(prior_shards))
-    write_whole_text(path, json.dumps(evaluate_encoder(encoder, tasks, config.probe)._asdict(), indent=1))
+    evaluation = evaluate_encoder(encoder, tasks, config.probe)
+    write_evaluation(evaluation, split_folder(_baseline_folder(path), "dev"))
+    scores = {role: evaluation.scores(role) for role in ("target", "prior")}
+    write_whole_text(path, json.dumps(scores, indent=1))
+
+
+def _baseline_folder(path: Path) -> Path:
+    """Where the predictions behind a baseline's scores lie: laid out as in the folder of a trial."""
+    return path.with_suffix("")
 
 
 def _warn_of_few_tokens(config: TrialConfig, base: Path, say: Say) -> None:

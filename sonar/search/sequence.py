@@ -163,7 +163,7 @@ def _find_tasks(audio: _Audio) -> tuple[list[Task], tuple[int, ...]]:
 
 
 class _Scorer:
-    """Macro-F1 of encoders on all tasks, kept in the cache by what they were computed from."""
+    """Scores of encoders on all tasks, kept in the cache by what they were computed from."""
 
     def __init__(self, tasks: list[Task], probe: ProbeConfig, cache: Path) -> None:
         self._tasks, self._probe, self._cache = tasks, probe, cache
@@ -183,7 +183,7 @@ class _Scorer:
         path = self._cache / f"scores-{config_hash(self._key | {'encoder': name})}.json"
         if not path.exists():
             evaluation = evaluate_encoder(encoder().to(local_worker().device), self._tasks, self._probe)
-            scores = {task: score.macro_f1 for role in evaluation for task, score in role.items()}
+            scores = {result.name: result.score.score for result in evaluation.results}
             write_whole_text(path, json.dumps(scores, indent=1))
         found: dict[str, float] = json.loads(path.read_text())
         return found
