@@ -5,39 +5,65 @@ Shapes: N clips, K layers, L patches, D width, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from sonar.evaluate.scores import is_multi_label
 
+_CHECKED_CLIPS = 256  # whose patches are in memory at a time
+
+
+class Patches(NamedTuple):
+    """Patches of N clips in a table that may lie on disk; only the clips that are read are in memory.
+
+    Attributes:
+        table: (T, L, D) float16; what lies after a clip's own patches has no meaning.
+        num_patches: (T,) int of the clip's own.
+        rows: (N,) int64 of the table.
+    """
+
+    table: np.ndarray
+    num_patches: np.ndarray
+    rows: np.ndarray
+
+    def take(self, rows: np.ndarray) -> Patches:
+        """Some of the clips."""
+        return self._replace(rows=self.rows[rows])
+
+    def parts(self, num_clips: int) -> Iterator[Patches]:
+        """All clips in order, some at a time."""
+        for begin in range(0, len(self.rows), num_clips):
+            yield self._replace(rows=self.rows[begin : begin + num_clips])
+
+    def read(self) -> tuple[np.ndarray, np.ndarray]:
+        """Values (N, L, D) float32 and padding (N, L) bool, True where padded."""
+        padding = np.arange(self.table.shape[1]) >= self.num_patches[self.rows][:, None]
+        return self.table[self.rows].astype(np.float32), padding
+
 
 class ProbeData(NamedTuple):
     """One split of a task.
 
     Attributes:
-        embeddings: (N, D) float; (N, K, D) of K layers, the last one last; of the attentive probe (N, L, D) patches,
-            padded ones after the real ones.
+        embeddings: (N, D) float, or (N, K, D) of K layers, the last one last; `Patches` for the attentive probe.
         targets: (N, C) bool, see `class_table`; a task is multi-class where every clip of it has one class.
         classes: C names, the same ones for every split.
         groups: (N,) str, recording groups.
         clip_ids: (N,) str.
-        num_patches: (N,) int of each clip that are no padding, where `embeddings` are patches.
     """
 
-    embeddings: np.ndarray
+    embeddings: np.ndarray | Patches
     targets: np.ndarray
     classes: tuple[str, ...]
     groups: np.ndarray
     clip_ids: np.ndarray
-    num_patches: np.ndarray | None = None
 
     def take(self, rows: np.ndarray) -> ProbeData:
         """Some of the clips."""
-        patches = None if self.num_patches is None else self.num_patches[rows]
-        columns = (self.embeddings[rows], self.targets[rows])
-        return ProbeData(*columns, self.classes, self.groups[rows], self.clip_ids[rows], patches)
+        embeddings = self.embeddings.take(rows) if isinstance(self.embeddings, Patches) else self.embeddings[rows]
+        return ProbeData(embeddings, self.targets[rows], self.classes, self.groups[rows], self.clip_ids[rows])
 
 
 def class_table(labels: Sequence[Sequence[str]], classes: Sequence[str]) -> np.ndarray:
@@ -67,11 +93,17 @@ def check_splits(train: ProbeData, scored: ProbeData, dev: ProbeData | None) -> 
     for name, data in splits.items():
         if data.classes != train.classes:
             raise ValueError(f"classes of the {name} split are {list(data.classes)}, not {list(train.classes)}")
-        if not np.isfinite(data.embeddings).all():
+        if not _is_finite(data.embeddings):
             raise ValueError(f"embeddings of the {name} split hold NaN or inf; the encoder has diverged")
     if dev is None and len(np.unique(train.groups)) < 2:
         raise ValueError("the training split is a single recording; give it clips of two recordings or more")
     _check_classes(splits)
+
+
+def _is_finite(embeddings: np.ndarray | Patches) -> bool:
+    if isinstance(embeddings, Patches):
+        return all(np.isfinite(part.read()[0]).all() for part in embeddings.parts(_CHECKED_CLIPS))
+    return bool(np.isfinite(embeddings).all())
 
 
 def _check_classes(splits: dict[str, ProbeData]) -> None:

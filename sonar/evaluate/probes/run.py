@@ -6,6 +6,7 @@ Shapes: N clips, M held-out clips, K layers, D width, C classes, P candidates.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,9 +14,10 @@ from sklearn.model_selection import GroupKFold
 from sklearn.preprocessing import StandardScaler
 
 from sonar.evaluate.predictions import Predictions
+from sonar.evaluate.probes.attentive import Candidate, attentive_scores
 from sonar.evaluate.probes.choice import Held, best_thresholds, quality
 from sonar.evaluate.probes.config import ProbeConfig
-from sonar.evaluate.probes.data import ProbeData, check_splits
+from sonar.evaluate.probes.data import Patches, ProbeData, check_splits
 from sonar.evaluate.probes.linear import logistic_scores, ridge_scores
 from sonar.evaluate.probes.neighbours import neighbour_scores
 from sonar.evaluate.scores import is_multi_label
@@ -56,6 +58,10 @@ def run_probe(train: ProbeData, scored: ProbeData, config: ProbeConfig, dev: Pro
     return Predictions(scored.clip_ids, scored.groups, scored.classes, scored.targets, scores.astype(np.float32))
 
 
+Parts = Sequence[tuple[ProbeData, ProbeData]]  # what is fitted, and what is held out
+ALL_LAYERS = -1
+
+
 class _Chosen(NamedTuple):
     """The best candidate and the layer that it reads, and what it said of the parts of the choice."""
 
@@ -64,19 +70,25 @@ class _Chosen(NamedTuple):
     held: list[Held]
 
 
-def _choose(parts: Sequence[tuple[ProbeData, ProbeData]], config: ProbeConfig, multi_label: bool) -> _Chosen:
-    """The best of all layers and candidates on parts (fitted, held out)."""
+def _choose(parts: Parts, config: ProbeConfig, multi_label: bool) -> _Chosen:
+    """The best of all layers and candidates, tried one layer at a time."""
+    best, highest = None, -np.inf
+    for tried in (one for layer in _layers(parts[0][0], config) for one in _tried(layer, parts, config)):
+        reached = float(np.mean([quality(held, multi_label) for held in tried.held]))
+        if reached > highest:
+            best, highest = tried, reached
+    assert best is not None
+    return best
+
+
+def _tried(layer: int, parts: Parts, config: ProbeConfig) -> Iterator[_Chosen]:
     candidates = _candidates(config)
-    tried = []
-    for layer in _layers(parts[0][0], config):
-        tables = [_scores(layer, fitted, held, config, candidates) for fitted, held in parts]  # (P, M, C) each
-        for number, candidate in enumerate(candidates):
-            said = [
-                Held(held.targets, table[number], np.asarray(fitted.targets.any(axis=0)))
-                for (fitted, held), table in zip(parts, tables, strict=True)
-            ]
-            tried.append(_Chosen(layer, candidate, said))
-    return max(tried, key=lambda one: np.mean([quality(held, multi_label) for held in one.held]))
+    tables = [_scores(layer, fitted, held, config, candidates) for fitted, held in parts]  # (P, M, C) each
+    known = [np.asarray(fitted.targets.any(axis=0)) for fitted, _ in parts]
+    for number, candidate in enumerate(candidates):
+        truths = [held.targets for _, held in parts]
+        said = [Held(*one) for one in zip(truths, (table[number] for table in tables), known, strict=True)]
+        yield _Chosen(layer, candidate, said)
 
 
 def _folds(train: ProbeData, num_folds: int) -> Iterator[tuple[ProbeData, ProbeData]]:
@@ -86,17 +98,20 @@ def _folds(train: ProbeData, num_folds: int) -> Iterator[tuple[ProbeData, ProbeD
 
 
 def _candidates(config: ProbeConfig) -> Sequence[Any]:
-    if config.probe == "ridge":
-        return config.penalties
-    return config.neighbours if config.probe == "knn" else config.inverse_penalties
-
-
-ALL_LAYERS = -1
+    pairs = product(config.attentive.lrs, config.attentive.weight_decays)
+    return {
+        "ridge": config.penalties,
+        "logistic": config.inverse_penalties,
+        "knn": config.neighbours,
+        "attentive": [Candidate(*pair) for pair in pairs],
+    }[config.probe]
 
 
 def _layers(data: ProbeData, config: ProbeConfig) -> Sequence[int]:
     """Layers to choose from, the last one first; `ALL_LAYERS` is their mean."""
-    num_layers = 1 if data.embeddings.ndim == 2 else data.embeddings.shape[1]
+    if isinstance(data.embeddings, Patches) or data.embeddings.ndim == 2:
+        return [0]
+    num_layers = data.embeddings.shape[1]
     if config.layer == "mean":
         return [ALL_LAYERS]
     return range(num_layers - 1, -1, -1) if config.layer == "best" else [num_layers - 1]
@@ -104,6 +119,8 @@ def _layers(data: ProbeData, config: ProbeConfig) -> Sequence[int]:
 
 def _features(data: ProbeData, layer: int) -> np.ndarray:
     """(N, D) of one layer or of the mean of all."""
+    if isinstance(data.embeddings, Patches):
+        raise ValueError("these embeddings are patches, which only the attentive probe reads; give means of clips")
     if data.embeddings.ndim == 2:
         return data.embeddings
     return data.embeddings.mean(axis=1) if layer == ALL_LAYERS else data.embeddings[:, layer]
@@ -113,6 +130,11 @@ def _scores(
     layer: int, fitted: ProbeData, other: ProbeData, config: ProbeConfig, candidates: Sequence[Any]
 ) -> np.ndarray:
     """(P, M, C): what the candidates, fitted on one part, say of another."""
+    if config.probe == "attentive":
+        if not (isinstance(fitted.embeddings, Patches) and isinstance(other.embeddings, Patches)):
+            raise ValueError("the attentive probe reads patches; give FeatureCache.patches as embeddings")
+        patches = (fitted.embeddings, fitted.targets, other.embeddings)
+        return attentive_scores(*patches, candidates, config.attentive, config.seed)
     scaler = StandardScaler().fit(_features(fitted, layer))
     inputs, others = (scaler.transform(_features(data, layer)) for data in (fitted, other))
     if config.probe == "knn":
