@@ -66,8 +66,13 @@ class WeightedScores(NamedTuple):
     classes: np.ndarray
 
 
+def units(predictions: Predictions) -> np.ndarray:
+    """(N,) what is drawn as one: the recording of a clip; the clip itself where all are of a single recording."""
+    return predictions.groups if len(np.unique(predictions.groups)) > 1 else predictions.clip_ids
+
+
 class WeightedScorer:
-    """The score of one task as a function of the weights of its recording groups."""
+    """The score of one task as a function of the weights of its recording groups (see `units`)."""
 
     def __init__(self, predictions: Predictions, metric: str) -> None:
         """Count what the scores need.
@@ -78,7 +83,7 @@ class WeightedScorer:
         """
         _check(predictions, metric)
         self.metric = metric
-        self.groups, member = np.unique(predictions.groups, return_inverse=True)
+        self.groups, member = np.unique(units(predictions), return_inverse=True)
         self._truth, self._scores, self._member = predictions.truth, predictions.scores, member
         truth = predictions.truth.astype(np.float64)
         said = np.zeros_like(truth)
@@ -212,12 +217,10 @@ def score_interval(predictions: Predictions, metric: str, config: Resampling | N
     """BCa intervals of one model's score on one task; without a configuration, of 95 % from 2000 resamples.
 
     Raises:
-        ValueError: as `WeightedScorer`, or the task is a single recording.
+        ValueError: as `WeightedScorer`.
     """
     config = config or Resampling()
     scorer = WeightedScorer(predictions, metric)
-    if len(scorer.groups) < 2:
-        raise ValueError("the scored split is a single recording, which has no spread; add recordings")
     point, left_out = scorer.point(), scorer.leave_one_out()
     drawn = scorer(draw_weights(len(scorer.groups), config.num, np.random.default_rng(config.seed)))
     classes = {

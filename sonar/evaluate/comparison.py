@@ -94,7 +94,7 @@ def compare_changes(first: Sequence[Evaluation], second: Sequence[Evaluation], c
         config: resamples, seed, level.
 
     Raises:
-        ValueError: other tasks, clips, classes, labels or recordings; the difference is named. Or a single recording.
+        ValueError: other tasks, clips, classes, labels or recordings; the difference is named.
     """
     paired = PairedScores(first[0], config)
     scores = paired.mean(first), paired.mean(second)
