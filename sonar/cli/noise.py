@@ -100,7 +100,15 @@ def _print(found: Noise, epsilon: float) -> None:
     from sonar.evaluate.noise import AXES, resolution, verdict
 
     title = f"noise of {len(found.runs)} runs, percent of the base's score"
-    table = Table("", *(Path(name).name for name in found.runs), "mean", "sigma, seeds [95 %]", "sigma, recordings", "sigma of one run", title=title)
+    table = Table(
+        "",
+        *(Path(name).name for name in found.runs),
+        "mean",
+        "sigma, seeds [95 %]",
+        "sigma, recordings",
+        "sigma of one run",
+        title=title,
+    )
     sizes = Table(
         "smallest difference",
         "1 run a side",
