@@ -1,8 +1,8 @@
 """Scores of resampled recordings, and the intervals that follow: numpy only.
 
-Clips of one recording are alike, so whole recording groups are drawn with replacement and not clips. A resample is
-the number of times that each group was drawn: a row of weights. All scores are functions of such weights, so that
-thousands of resamples are a few products of matrices, and tasks, runs and the base are scored on the same ones.
+Clips of one recording are alike, so whole recording groups are drawn with replacement and not clips. A resample is how
+often each group was drawn: a row of weights. All scores are functions of weights, so that thousands of resamples are a
+few products of matrices, and runs and their base are scored on the same ones.
 
 Shapes: R resamples, G groups, N clips, C classes, K positive clips of a class.
 """
@@ -171,7 +171,7 @@ def draw_weights(num_groups: int, num: int, rng: np.random.Generator) -> np.ndar
 
 
 def percentile_interval(draws: np.ndarray, level: float) -> Interval:
-    """Quantiles of resampled values, of which NaN (no clip of the class) are left out: for differences.
+    """Quantiles of resampled values, for differences; NaN (no clip of the class) is left out.
 
     Raises:
         ValueError: no draw is finite.
@@ -214,11 +214,7 @@ class ScoreInterval(NamedTuple):
 
 
 def score_interval(predictions: Predictions, metric: str, config: Resampling | None = None) -> ScoreInterval:
-    """BCa intervals of one model's score on one task; without a configuration, of 95 % from 2000 resamples.
-
-    Raises:
-        ValueError: as `WeightedScorer`.
-    """
+    """BCa intervals of a model's score on a task, by default of 95 %; raises ValueError as `WeightedScorer` does."""
     config = config or Resampling()
     scorer = WeightedScorer(predictions, metric)
     point, left_out = scorer.point(), scorer.leave_one_out()

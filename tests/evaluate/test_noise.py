@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from evaluated import evaluation, make_predictions, noisier
 
-from sonar.evaluate.bootstrap import Interval, Resampling
+from sonar.evaluate.bootstrap import Interval, Resampling, WeightedScorer, draw_weights
 from sonar.evaluate.noise import (
     AxisNoise,
     Noise,
@@ -54,6 +54,19 @@ def test_parts_of_the_noise_are_told_apart() -> None:
     assert found.clip_sigma == pytest.approx(math.sqrt(16 + 4), rel=0.05)
     assert math.sqrt(found.training_variance) == pytest.approx(3.0, rel=0.15)
     assert found.total_sigma == pytest.approx(math.sqrt(9 + 16 + 4), rel=0.1)
+
+
+def test_where_a_seed_is_chance_on_every_clip_the_clips_explain_its_whole_sigma() -> None:
+    """So that what the resamples say of a run's own noise can be taken off the variance over seeds."""
+    over_seeds, of_clips = [], []
+    for task in range(12):
+        made = make_predictions(task, num_classes=5, recordings=6)
+        weights = np.concatenate([np.ones((1, 30)), draw_weights(30, 300, np.random.default_rng(task))])
+        seeds = [noisier(made, 100 * task + seed) for seed in range(20)]
+        found = axis_noise(np.stack([WeightedScorer(seed, "macro_f1")(weights).score for seed in seeds]))
+        over_seeds.append(found.sigma**2)
+        of_clips.append(found.own_clip_sigma**2)
+    assert math.sqrt(np.mean(of_clips) / np.mean(over_seeds)) == pytest.approx(1.0, abs=0.12)
 
 
 def test_a_difference_of_the_smallest_size_is_found_in_four_of_five_comparisons() -> None:
