@@ -40,13 +40,13 @@ class Evaluation(NamedTuple):
 
     results: tuple[TaskResult, ...]
 
-    def of(self, role: Role) -> dict[str, TaskScore]:
-        """Scores of the tasks of a role, by name."""
-        return {result.name: result.score for result in self.results if result.role == role}
-
     def scores(self, role: Role) -> dict[str, float]:
-        """The numbers of `of`, in percent."""
-        return {name: score.score for name, score in self.of(role).items()}
+        """Of the tasks of a role, by name, percent."""
+        return {result.name: result.score.score for result in self.results if result.role == role}
+
+    def classes(self, role: Role) -> dict[str, dict[str, float]]:
+        """Of the tasks of a role the scores of their classes, percent."""
+        return {result.name: result.score.classes for result in self.results if result.role == role}
 
 
 def split_folder(folder: Path, split: str) -> Path:

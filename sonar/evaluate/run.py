@@ -6,44 +6,80 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sonar.data.manifest import Clip
 from sonar.data.stream import ClipStore, batch_clips
 from sonar.evaluate.embed import embed_batches
-from sonar.evaluate.metrics import mean_forgetting, plasticity, worst_forgetting
-from sonar.evaluate.predictions import Predictions
-from sonar.evaluate.probe import ProbeConfig, ProbeData, linear_probe
+from sonar.evaluate.metrics import Scores, Worst, forgetting_rates, mean_forgetting, plasticity, worst_class, worst_task
+from sonar.evaluate.probes.config import ProbeConfig
+from sonar.evaluate.probes.data import ProbeData, class_table
+from sonar.evaluate.probes.run import run_probe
 from sonar.evaluate.record import Evaluation, Role, TaskResult
 from sonar.evaluate.scores import Metric, score_predictions
 from sonar.model.encoder import BeatsEncoder
 
 
 class Task(NamedTuple):
-    """A labelled probe task: the clips of one corpus in a store.
+    """A labelled probe task: the labelled clips of a store, or of one corpus in it.
 
     Attributes:
-        name: of the task and of its corpus.
+        name: of the task.
         role: target, prior or control.
         store: holds its clips.
         metric: that it is scored in.
+        corpus: whose clips they are; None: all that the store has.
     """
 
     name: str
     role: Role
     store: ClipStore
     metric: Metric = "macro_f1"
+    corpus: str | None = None
 
 
 class Change(NamedTuple):
-    """How an adapted encoder differs from its base: all in percent (see metrics.py)."""
+    """How an adapted encoder differs from its base (see metrics.py).
+
+    Attributes:
+        plasticity: mean gain over the target tasks, percent.
+        forgetting_rate: mean over the prior tasks, percent.
+        worst_task: prior task that lost most, percent.
+        worst_class: class of a prior task that lost most, points.
+        retention: of every prior and control task, percent.
+    """
 
     plasticity: float
     forgetting_rate: float
-    forgetting_worst: float
+    worst_task: Worst
+    worst_class: Worst
+    retention: dict[str, float]
+
+    def metrics(self) -> dict[str, float]:
+        """Its numbers by the names that trials, journals and reports use."""
+        return {
+            "plasticity": self.plasticity,
+            "forgetting_rate": self.forgetting_rate,
+            "forgetting_worst": self.worst_task.lost,
+            "forgetting_worst_class": self.worst_class.lost,
+            **{f"retention/{task}": kept for task, kept in self.retention.items()},
+        }
+
+    def worst(self) -> dict[str, str]:
+        """The names behind its worst numbers."""
+        return {"forgetting_worst": self.worst_task.name, "forgetting_worst_class": self.worst_class.name}
 
 
 def labelled_tasks(store: ClipStore, role: Role) -> list[Task]:
-    """One task per labelled corpus of a store, in the order of their names."""
-    return [Task(corpus, role, store) for corpus in sorted({clip.corpus for clip in store.clips if clip.labels})]
+    """One task per labelled corpus of a store, in the order of their names.
+
+    A corpus with a clip of several labels is scored by mean average precision, another one by macro-F1.
+    """
+    most: dict[str, int] = {}
+    for clip in store.clips:
+        most[clip.corpus] = max(most.get(clip.corpus, 0), len(clip.labels))
+    return [
+        Task(corpus, role, store, "map" if num_labels > 1 else "macro_f1", corpus)
+        for corpus, num_labels in sorted(most.items())
+        if num_labels
+    ]
 
 
 def find_tasks(new: ClipStore, prior: ClipStore) -> list[Task]:
@@ -51,8 +87,8 @@ def find_tasks(new: ClipStore, prior: ClipStore) -> list[Task]:
     return [*labelled_tasks(new, "target"), *labelled_tasks(prior, "prior")]
 
 
-def evaluate_encoder(encoder: BeatsEncoder, tasks: list[Task], config: ProbeConfig, split: str = "dev") -> Evaluation:
-    """Frozen probe of every task, fitted on its training split and scored on `split`.
+def evaluate_encoder(encoder: BeatsEncoder, tasks: list[Task], config: ProbeConfig) -> Evaluation:
+    """Frozen probe of every task, fitted on its training split and scored on dev: what a search may look at.
 
     Raises:
         ValueError: no target or no prior task, or a task whose splits cannot be scored.
@@ -60,54 +96,69 @@ def evaluate_encoder(encoder: BeatsEncoder, tasks: list[Task], config: ProbeConf
     for role in ("target", "prior"):
         if not any(task.role == role for task in tasks):
             raise ValueError(f"no labelled {role} corpus; the sweep's two axes need a target and a prior probe set")
-    return Evaluation(tuple(_evaluate(encoder, task, config, split) for task in tasks))
+    return Evaluation(tuple(evaluate_task(encoder, task, config, "dev") for task in tasks))
+
+
+def evaluate_task(encoder: BeatsEncoder, task: Task, config: ProbeConfig, split: str) -> TaskResult:
+    """Frozen probe of one task: fitted on its training split, scored on `split`.
+
+    Where the scored split is test, the probe's candidates are chosen on dev; where it is dev, within training clips.
+
+    Raises:
+        ValueError: the task has no labelled clip in a split, or cannot be scored; names the task.
+    """
+    splits = ("train", "dev", "test") if split == "test" else ("train", split)
+    found = _probe_data(encoder, task, splits, config)
+    try:
+        predictions = run_probe(found["train"], found[split], config, found["dev"] if split == "test" else None)
+        score = score_predictions(predictions, task.metric)
+    except ValueError as error:
+        raise ValueError(f"task {task.name}: {error}") from error
+    return TaskResult(task.name, task.role, task.metric, score, predictions)
 
 
 def compare(base: Evaluation, adapted: Evaluation) -> Change:
     """Plasticity and forgetting of `adapted` against `base`."""
     before, after = base.scores("prior"), adapted.scores("prior")
+    kept = {**forgetting_rates(before, after), **_control_rates(base.scores("control"), adapted.scores("control"))}
     return Change(
         plasticity=plasticity(base.scores("target"), adapted.scores("target")),
         forgetting_rate=mean_forgetting(before, after),
-        forgetting_worst=worst_forgetting(before, after),
+        worst_task=worst_task(before, after),
+        worst_class=worst_class(base.classes("prior"), adapted.classes("prior")),
+        retention={task: 100.0 - rate for task, rate in kept.items()},
     )
 
 
-def _evaluate(encoder: BeatsEncoder, task: Task, config: ProbeConfig, split: str) -> TaskResult:
-    (train, _), (scored, clips) = (_probe_data(encoder, task, name, config) for name in ("train", split))
-    try:
-        classes, scores = linear_probe(train, scored, config)
-    except ValueError as error:
-        raise ValueError(f"task {task.name}: {error}") from error
-    predictions = Predictions(
-        clip_ids=np.asarray([clip.clip_id for clip in clips]),
-        groups=scored.groups,
-        classes=classes,
-        truth=scored.labels[:, None] == np.asarray(classes),
-        scores=scores,
-    )
-    return TaskResult(task.name, task.role, task.metric, score_predictions(predictions, task.metric), predictions)
+def _control_rates(before: Scores, after: Scores) -> dict[str, float]:
+    return forgetting_rates(before, after) if before or after else {}
 
 
-def _probe_data(encoder: BeatsEncoder, task: Task, split: str, config: ProbeConfig) -> tuple[ProbeData, list[Clip]]:
-    rows = [
+def _probe_data(
+    encoder: BeatsEncoder, task: Task, splits: tuple[str, ...], config: ProbeConfig
+) -> dict[str, ProbeData]:
+    """Each of the splits, with the classes of all of them."""
+    rows = {split: _labelled_rows(task, split) for split in splits}
+    clips = {split: [task.store.clips[row] for row in found] for split, found in rows.items()}
+    classes = tuple(sorted({label for found in clips.values() for clip in found for label in clip.labels}))
+    return {
+        split: ProbeData(
+            embeddings=embed_batches(encoder, batch_clips(task.store, rows[split], config.clip_seconds)),
+            targets=class_table([clip.labels for clip in clips[split]], classes),
+            classes=classes,
+            groups=np.asarray([clip.group for clip in clips[split]]),
+            clip_ids=np.asarray([clip.clip_id for clip in clips[split]]),
+        )
+        for split in splits
+    }
+
+
+def _labelled_rows(task: Task, split: str) -> np.ndarray:
+    found = [
         row
         for row in task.store.index(split=split)
-        if task.store.clips[row].corpus == task.name and task.store.clips[row].labels
+        if task.corpus in (None, task.store.clips[row].corpus) and task.store.clips[row].labels
     ]
-    if not rows:
+    if not found:
         raise ValueError(f"task {task.name} has no labelled clip in split {split!r}; add some or re-split the corpus")
-    index = np.asarray(rows, dtype=np.int64)
-    clips = [task.store.clips[row] for row in rows]
-    data = ProbeData(
-        embeddings=embed_batches(encoder, batch_clips(task.store, index, config.clip_seconds)),
-        labels=np.asarray([_single_label(clip.labels, clip.clip_id) for clip in clips]),
-        groups=np.asarray([clip.group for clip in clips]),
-    )
-    return data, clips
-
-
-def _single_label(labels: tuple[str, ...], clip_id: str) -> str:
-    if len(labels) != 1:
-        raise ValueError(f"clip {clip_id} has labels {', '.join(labels)}; this probe takes one label per clip")
-    return labels[0]
+    return np.asarray(found, dtype=np.int64)

@@ -5,7 +5,7 @@ Shapes: N clips, C classes.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score
@@ -16,23 +16,69 @@ Metric = Literal["macro_f1", "accuracy", "map"]
 
 
 class TaskScore(NamedTuple):
-    """The score of one task in percent, and that of every class (of accuracy: the class's recall)."""
+    """The score of one task in percent, and that of every class.
+
+    Attributes:
+        score: macro-F1, accuracy or mean average precision.
+        classes: by name: F1; of accuracy the recall; of mAP the average precision.
+    """
 
     score: float
     classes: dict[str, float]
 
 
 def score_predictions(predictions: Predictions, metric: Metric) -> TaskScore:
-    """The score that `metric` gives to predictions."""
-    truth, scores = predictions.truth, predictions.scores
+    """The score that `metric` gives to predictions.
+
+    Args:
+        predictions: of one split; what counts as said of a clip is in `decided`.
+        metric: macro_f1: mean F1 over the classes; accuracy: share of the clips whose class is right, of multi-class
+            tasks only; map: mean over the classes of the average precision, which needs no decision.
+
+    Raises:
+        ValueError: another metric, a class that no scored clip has (its F1, recall and average precision are not
+            defined), scores that are not finite, or the accuracy of a multi-label task.
+    """
+    _check(predictions, metric)
+    truth, said = predictions.truth, decided(predictions)
     if metric == "map":
-        values = average_precision_score(truth, scores, average=None)
+        values = [average_precision_score(truth[:, c], predictions.scores[:, c]) for c in range(truth.shape[1])]
+    elif metric == "macro_f1":
+        values = [f1_score(truth[:, c], said[:, c], zero_division=0.0) for c in range(truth.shape[1])]
     else:
-        true, said = truth.argmax(1), scores.argmax(1)
-        labels = np.arange(len(predictions.classes))
-        values = f1_score(true, said, average=None, labels=labels, zero_division=0.0)
-        if metric == "accuracy":
-            values = np.asarray([(said[true == label] == label).mean() for label in labels])
-            per_class = dict(zip(predictions.classes, (100 * values).tolist(), strict=True))
-            return TaskScore(100 * float(accuracy_score(true, said)), per_class)
-    return TaskScore(100 * float(np.mean(values)), dict(zip(predictions.classes, (100 * values).tolist(), strict=True)))
+        values = [float(said[truth[:, c], c].mean()) for c in range(truth.shape[1])]
+    score = accuracy_score(truth, said) if metric == "accuracy" else np.mean(values)
+    by_class = {name: 100.0 * float(value) for name, value in zip(predictions.classes, values, strict=True)}
+    return TaskScore(100.0 * float(score), by_class)
+
+
+def is_multi_label(truth: np.ndarray) -> bool:
+    """Whether some clip of (N, C) bool has no class, or several."""
+    return bool((truth.sum(axis=1) != 1).any())
+
+
+def decided(predictions: Predictions) -> np.ndarray:
+    """(N, C) bool: the classes that the probe gives to each clip.
+
+    Of a multi-class task the one of the largest score, the first of equal ones; of a multi-label task all whose score
+    is above 0, where `run_probe` puts the threshold of every class.
+    """
+    if is_multi_label(predictions.truth):
+        return predictions.scores > 0
+    return np.eye(len(predictions.classes), dtype=np.bool_)[predictions.scores.argmax(axis=1)]
+
+
+def _check(predictions: Predictions, metric: Metric) -> None:
+    if metric not in get_args(Metric):
+        raise ValueError(f"metric is {metric!r}; there are {', '.join(get_args(Metric))}")
+    if not np.isfinite(predictions.scores).all():
+        raise ValueError("scores of the probe hold NaN or inf; the encoder or the probe has diverged")
+    there: np.ndarray = np.asarray(predictions.truth.any(axis=0))
+    lacking = [name for name, found in zip(predictions.classes, there, strict=True) if not found]
+    if lacking or not len(predictions.truth):
+        raise ValueError(
+            f"no scored clip has the class {', '.join(lacking)}, so its {metric} is not defined; give the class a "
+            "clip in the scored split, or leave it out of the task"
+        )
+    if metric == "accuracy" and is_multi_label(predictions.truth):
+        raise ValueError("accuracy needs exactly one class for every clip; score a multi-label task by map or macro_f1")

@@ -18,7 +18,7 @@ from sonar.checkpoint import load_checkpoint
 from sonar.config import config_hash, to_dict
 from sonar.data.stream import ClipStore
 from sonar.evaluate.metrics import ContinualMetrics, ScoreMatrix, continual_metrics, forgetting_rates
-from sonar.evaluate.probe import ProbeConfig
+from sonar.evaluate.probes.config import ProbeConfig
 from sonar.evaluate.run import Task, evaluate_encoder, labelled_tasks
 from sonar.experiment import BaseConfig, TrialConfig
 from sonar.files import sha256_of, write_whole_text
