@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from sonar.data.synth import write_synth_corpus
+from sonar.evaluate.ledger import read_uses
 from sonar.search.results import front, picked_id, ranked_trials
 from sonar.search.run import read_sweep
 
@@ -76,6 +77,10 @@ def test_a_sweep_ends_with_equal_records_failed_trials_off_the_front_and_a_resum
     with (folder / "runs" / "bio" / "trials.csv").open(newline="", encoding="utf-8") as file:
         told = {row["trial_id"]: float(row["plasticity"]) for row in csv.DictReader(file) if row["status"] == "told"}
     assert told == {ranked.record.trial_id: ranked.point.plasticity for ranked in ranked_trials(state)}
+
+    uses = read_uses(folder / "runs")
+    scored = {f"trial {trial_id}" for trial_id, status in statuses.items() if status == "told"}
+    assert {use.split for use in uses} == {"dev"} and {use.purpose for use in uses} == {"base of trials", *scored}
 
     journal = folder / "runs" / "bio" / "journal.jsonl"
     before = journal.read_bytes()

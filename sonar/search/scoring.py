@@ -16,6 +16,7 @@ from sonar.checkpoint import load_checkpoint
 from sonar.config import config_hash, to_dict
 from sonar.evaluate.bootstrap import Interval, score_interval
 from sonar.evaluate.ledger import Use, earlier_tests, now, read_uses, record_use
+from sonar.evaluate.metrics import forgetting_rate
 from sonar.evaluate.predictions import read_predictions, write_predictions
 from sonar.evaluate.probes.config import ProbeConfig
 from sonar.evaluate.record import Evaluation, Role, TaskResult
@@ -61,7 +62,8 @@ class Row(NamedTuple):
         role: target, prior or control.
         metric: of the score.
         score: of the model.
-        interval: of it, 95 % over recordings; None where the scored split is a single one, which has no spread.
+        interval: of it, 95 % over recordings, or over clips where they are all of a single one.
+        recordings: that were scored.
         base: score of the model that it is compared with.
         change: gain over that score, percent of it.
         seconds: that scoring the model took; next to nothing where its predictions were in the cache.
@@ -71,7 +73,8 @@ class Row(NamedTuple):
     role: Role
     metric: Metric
     score: float
-    interval: Interval | None
+    interval: Interval
+    recordings: int
     base: float | None
     change: float | None
     seconds: float
@@ -203,8 +206,17 @@ def _result(model: _Model, task: Task, probe: ProbeConfig, split: str, cache: Pa
 
 def _rows(scored: Sequence[_Scored]) -> Iterator[Row]:
     for number, (result, seconds) in enumerate(zip(scored[0].evaluation.results, scored[0].seconds, strict=True)):
-        has_spread = len(set(result.predictions.groups)) > 1
-        interval = score_interval(result.predictions, result.metric).interval if has_spread else None
-        base = scored[1].evaluation.results[number].score.score if len(scored) > 1 else None
-        change = None if not base else 100.0 * (result.score.score - base) / base
-        yield Row(result.name, result.role, result.metric, result.score.score, interval, base, change, seconds)
+        score, base = result.score.score, None
+        if len(scored) > 1:
+            base = scored[1].evaluation.results[number].score.score
+        yield Row(
+            name=result.name,
+            role=result.role,
+            metric=result.metric,
+            score=score,
+            interval=score_interval(result.predictions, result.metric).interval,
+            recordings=len(set(result.predictions.groups)),
+            base=base,
+            change=None if base is None else 0.0 - forgetting_rate(base, score),
+            seconds=seconds,
+        )
