@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 
 from sonar.evaluate.predictions import Predictions
-from sonar.evaluate.record import Evaluation, Role, TaskResult
+from sonar.evaluate.record import Evaluation, Role, TaskResult, split_folder, write_evaluation
 from sonar.evaluate.scores import Metric, score_predictions
 
 
@@ -60,3 +64,12 @@ def evaluation(*tasks: tuple[str, Role, Predictions], metric: Metric = "macro_f1
             for name, role, predictions in tasks
         )
     )
+
+
+def write_run(folder: Path, made: Evaluation, config: dict[str, Any] | None = None, base: str = "base-0") -> Path:
+    """A finished trial's folder, as far as it is read again."""
+    write_evaluation(made, split_folder(folder, "dev"))
+    provenance = folder / "checkpoint" / "provenance.json"
+    provenance.parent.mkdir()
+    provenance.write_text(json.dumps({"trial": config or {"training": {"seed": 0}}, "base": base}), encoding="utf-8")
+    return folder

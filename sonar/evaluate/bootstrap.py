@@ -1,8 +1,8 @@
 """Scores of resampled recordings, and the intervals that follow: numpy only.
 
-Clips of one recording are alike, so whole recording groups are drawn with replacement and not clips. A resample is
-the number of times that each group was drawn: a row of weights. All scores are functions of such weights, so that
-thousands of resamples are a few products of matrices, and tasks, runs and the base are scored on the same ones.
+Clips of one recording are alike, so whole recording groups are drawn with replacement and not clips. A resample is how
+often each group was drawn: a row of weights. All scores are functions of weights, so that thousands of resamples are a
+few products of matrices, and runs and their base are scored on the same ones.
 
 Shapes: R resamples, G groups, N clips, C classes, K positive clips of a class.
 """
@@ -66,8 +66,13 @@ class WeightedScores(NamedTuple):
     classes: np.ndarray
 
 
+def units(predictions: Predictions) -> np.ndarray:
+    """(N,) what is drawn as one: the recording of a clip; the clip itself where all are of a single recording."""
+    return predictions.groups if len(np.unique(predictions.groups)) > 1 else predictions.clip_ids
+
+
 class WeightedScorer:
-    """The score of one task as a function of the weights of its recording groups."""
+    """The score of one task as a function of the weights of its recording groups (see `units`)."""
 
     def __init__(self, predictions: Predictions, metric: str) -> None:
         """Count what the scores need.
@@ -78,7 +83,7 @@ class WeightedScorer:
         """
         _check(predictions, metric)
         self.metric = metric
-        self.groups, member = np.unique(predictions.groups, return_inverse=True)
+        self.groups, member = np.unique(units(predictions), return_inverse=True)
         self._truth, self._scores, self._member = predictions.truth, predictions.scores, member
         truth = predictions.truth.astype(np.float64)
         said = np.zeros_like(truth)
@@ -166,7 +171,7 @@ def draw_weights(num_groups: int, num: int, rng: np.random.Generator) -> np.ndar
 
 
 def percentile_interval(draws: np.ndarray, level: float) -> Interval:
-    """Quantiles of resampled values, of which NaN (no clip of the class) are left out: for differences.
+    """Quantiles of resampled values, for differences; NaN (no clip of the class) is left out.
 
     Raises:
         ValueError: no draw is finite.
@@ -209,15 +214,9 @@ class ScoreInterval(NamedTuple):
 
 
 def score_interval(predictions: Predictions, metric: str, config: Resampling | None = None) -> ScoreInterval:
-    """BCa intervals of one model's score on one task; without a configuration, of 95 % from 2000 resamples.
-
-    Raises:
-        ValueError: as `WeightedScorer`, or the task is a single recording.
-    """
+    """BCa intervals of a model's score on a task, by default of 95 %; raises ValueError as `WeightedScorer` does."""
     config = config or Resampling()
     scorer = WeightedScorer(predictions, metric)
-    if len(scorer.groups) < 2:
-        raise ValueError("the scored split is a single recording, which has no spread; add recordings")
     point, left_out = scorer.point(), scorer.leave_one_out()
     drawn = scorer(draw_weights(len(scorer.groups), config.num, np.random.default_rng(config.seed)))
     classes = {

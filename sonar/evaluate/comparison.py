@@ -11,6 +11,8 @@ from sonar.evaluate.bootstrap import Interval, Resampling, WeightedScores, perce
 from sonar.evaluate.pairing import PairedScores, align, holm, swap_test
 from sonar.evaluate.record import Evaluation, TaskResult
 
+ROUNDING = 1e-9  # percent: means of the same scores over other runs may differ in their last bits
+
 
 class Change(NamedTuple):
     """What differs between two sides on a task, or on one class of it.
@@ -94,7 +96,7 @@ def compare_changes(first: Sequence[Evaluation], second: Sequence[Evaluation], c
         config: resamples, seed, level.
 
     Raises:
-        ValueError: other tasks, clips, classes, labels or recordings; the difference is named. Or a single recording.
+        ValueError: other tasks, clips, classes, labels or recordings; the difference is named.
     """
     paired = PairedScores(first[0], config)
     scores = paired.mean(first), paired.mean(second)
@@ -219,6 +221,7 @@ def _axis(name: str, first: np.ndarray, second: np.ndarray, level: float) -> Axi
 
 
 def _dominates(plastic: np.ndarray, forgot: np.ndarray, other_plastic: np.ndarray, other_forgot: np.ndarray) -> float:
-    no_worse = (plastic >= other_plastic) & (forgot <= other_forgot)
-    better = (plastic > other_plastic) | (forgot < other_forgot)
+    gains = plastic - other_plastic, other_forgot - forgot
+    no_worse = np.all([gain >= -ROUNDING for gain in gains], axis=0)
+    better = np.any([gain > ROUNDING for gain in gains], axis=0)
     return float((no_worse & better)[1:].mean())

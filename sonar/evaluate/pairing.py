@@ -11,11 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sonar.evaluate.bootstrap import Resampling, WeightedScorer, WeightedScores, draw_weights
+from sonar.evaluate.bootstrap import Resampling, WeightedScorer, WeightedScores, draw_weights, units
 from sonar.evaluate.predictions import Predictions
 from sonar.evaluate.record import Evaluation, TaskResult
 
 SHOWN = 3  # names in a message
+FEW = 10  # recordings, below which a bootstrap is known to give short intervals
 
 
 class PairedScores:
@@ -50,9 +51,7 @@ class PairedScores:
         return found
 
     def _draw(self, task: TaskResult) -> np.ndarray:
-        num_groups = len(np.unique(task.predictions.groups))
-        if num_groups < 2:
-            raise ValueError(f"task {task.name} is scored on a single recording, which has no spread; add recordings")
+        num_groups = len(np.unique(units(task.predictions)))
         return np.concatenate([np.ones((1, num_groups)), draw_weights(num_groups, self._config.num, self._rng)])
 
 
@@ -123,6 +122,18 @@ def _difference(ours: Sequence[str], theirs: Sequence[str]) -> str:
     return "; ".join(parts) or "one of them is there twice"
 
 
+def few_recordings(tasks: Sequence[TaskResult]) -> list[str]:
+    """A sentence for each task whose recordings are too few for an interval that can be trusted."""
+    notes = []
+    for task in tasks:
+        count = len(np.unique(task.predictions.groups))
+        if count == 1:
+            notes.append(f"{task.name} is one recording: its clips are resampled, and other recordings may differ more")
+        elif count < FEW:
+            notes.append(f"{task.name} has {count} recordings: its intervals are too short")
+    return notes
+
+
 class SwapTest(NamedTuple):
     """Two-sided p-values of "the two models are alike": of the score, and (C,) of the classes."""
 
@@ -145,7 +156,7 @@ def swap_test(
         num: exchanges that are drawn; no p is below 1 / (num + 1).
         rng: of the draws.
     """
-    num_groups = len(np.unique(first[0].groups))
+    num_groups = len(np.unique(units(first[0])))
     kept = np.concatenate([np.ones((1, num_groups)), rng.integers(0, 2, size=(num, num_groups))])
     ours, theirs = np.concatenate([kept, 1 - kept], axis=1), np.concatenate([1 - kept, kept], axis=1)
     pairs = lcm(len(first), len(second))
@@ -159,7 +170,7 @@ def swap_test(
 
 def _stacked(first: Predictions, second: Predictions) -> Predictions:
     """Both as one table, where a recording is there twice: the groups of the first sort before all of the second."""
-    groups = [np.char.add(prefix, table.groups.astype(str)) for prefix, table in (("0", first), ("1", second))]
+    groups = [np.char.add(prefix, units(table).astype(str)) for prefix, table in (("0", first), ("1", second))]
     both = (
         np.concatenate([getattr(first, field), getattr(second, field)]) for field in ("clip_ids", "truth", "scores")
     )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sonar.config import from_dict, override, read_yaml
-from sonar.config_errors import check_mapping
+from sonar.config_errors import ConfigError, check_mapping
 from sonar.data.manifest import Clip
 from sonar.evaluate.probes.config import ProbeConfig
 from sonar.evaluate.record import Role
@@ -31,7 +31,7 @@ class Suite:
 
     name: str
     tasks: tuple[TaskConfig, ...]
-    probe: ProbeConfig = ProbeConfig()
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
 
     def __post_init__(self) -> None:
         """Refuse tasks of one name, and a corpus in two roles."""
@@ -94,11 +94,14 @@ def read_suite(path: Path) -> Suite:
         ConfigError: not YAML; an unknown key, with the nearest that there is; a value that does not fit.
     """
     content = read_yaml(path)
-    probe = from_dict(ProbeConfig, content.get("probe", {}), "probe")
-    tasks = content.get("tasks", ())
-    if isinstance(tasks, list):
-        content["tasks"] = [_with_probe(task, probe, f"tasks[{number}]") for number, task in enumerate(tasks)]
-    return from_dict(Suite, content, str(path))
+    try:
+        probe = from_dict(ProbeConfig, content.get("probe", {}), "probe")
+        tasks = content.get("tasks", ())
+        if isinstance(tasks, list):
+            content["tasks"] = [_with_probe(task, probe, f"tasks[{number}]") for number, task in enumerate(tasks)]
+        return from_dict(Suite, content)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def _with_probe(task: Any, probe: ProbeConfig, where: str) -> Mapping[str, Any]:
@@ -124,22 +127,17 @@ def check_controls(sides: Sequence[RoleClips]) -> None:
     Raises:
         ValueError: names both tasks, the clip and what is shared.
     """
+    controls = [(side.task, clip) for side in sides if side.role == "control" for clip in side.clips]
+    streams = [(side.task, clip) for side in sides if side.role != "control" for clip in side.clips]
     for attribute, meaning in _KEPT_APART:
-        trained = {
-            getattr(clip, attribute): side.task
-            for side in sides
-            if side.role != "control"
-            for clip in side.clips
-            if clip.split == "train"
-        }
-        for side in sides:
-            for clip in side.clips if side.role == "control" else ():
-                if getattr(clip, attribute) in trained:
-                    raise ValueError(
-                        f"control task {side.task}: the {meaning} of clip {clip.clip_id} is in the training split of "
-                        f"task {trained[getattr(clip, attribute)]}; a control corpus is in no training stream: leave "
-                        "the clip out, or give the task another role"
-                    )
+        trained = {getattr(clip, attribute): task for task, clip in streams if clip.split == "train"}
+        for task, clip in controls:
+            if (shared := getattr(clip, attribute)) in trained:
+                raise ValueError(
+                    f"control task {task}: the {meaning} of clip {clip.clip_id} is in the training split of task "
+                    f"{trained[shared]}; a control corpus is in no training stream: leave the clip out, or give the "
+                    "task another role"
+                )
 
 
 def check_unseen(sides: Sequence[RoleClips], trained: Mapping[str, set[str]]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence, Set
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
@@ -11,10 +12,38 @@ from typing import NamedTuple
 import torch
 
 from sonar.config import override
+from sonar.evaluate.bootstrap import Resampling
+from sonar.evaluate.noise import Noise, measure_noise
+from sonar.evaluate.record import read_evaluation, split_folder
+from sonar.evaluate.run_folders import SPLIT, base_beside, check_same_base, config_difference, read_run
 from sonar.experiment import TrialConfig
-from sonar.search.prepare import Prepared
+from sonar.search.prepare import Prepared, read_baseline
 from sonar.search.progress import Say, StepLines
 from sonar.search.trial import run_trial
+
+SEED_KEYS = ("training.seed", "sampling.seed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditConfig:
+    """How noise is measured.
+
+    Attributes:
+        seeds: runs of the configuration, under the seeds 0, 1, ...
+        jobs: runs at a time.
+        resampling: of the recordings.
+    """
+
+    seeds: int = 5
+    jobs: int = 1
+    resampling: Resampling = field(default_factory=Resampling)
+
+    def __post_init__(self) -> None:
+        """Refuse what gives no spread."""
+        if self.seeds < 2:
+            raise ValueError(f"{self.seeds} seeds have no spread; give 2 or more, better 5")
+        if self.jobs < 1:
+            raise ValueError(f"jobs is {self.jobs}; give 1 or more")
 
 
 class Outcome(NamedTuple):
@@ -33,7 +62,58 @@ class Outcome(NamedTuple):
 
 def seeded(config: TrialConfig, seed: int) -> TrialConfig:
     """The same configuration under another seed: of the draw of the clips, their order, crops, masks and new heads."""
-    return override(config, {"training.seed": seed, "sampling.seed": seed})
+    return override(config, dict.fromkeys(SEED_KEYS, seed))
+
+
+def audit_seeds(config: TrialConfig, prepared: Prepared, folder: Path, audit: AuditConfig, say: Say) -> Noise:
+    """Run a configuration under several seeds and measure its noise; runs that are there are not repeated.
+
+    Args:
+        config: of every run, but for the seeds.
+        prepared: what all runs share.
+        folder: gets a folder per seed, `seed-0` and so on.
+        audit: how many, and how it is measured.
+        say: hears lines of progress.
+
+    Raises:
+        ValueError: fewer than two runs have a result, with the reasons of the others; or as `run_all`.
+    """
+    configs = {f"seed-{seed}": seeded(config, seed) for seed in range(audit.seeds)}
+    outcomes = run_all(configs, prepared, folder, audit.jobs, say)
+    failed = {name: outcome.reason for name, outcome in outcomes.items() if outcome.reason is not None}
+    runs = {name: read_evaluation(split_folder(folder / name, SPLIT)) for name in outcomes if name not in failed}
+    return measure_noise(runs, failed, read_baseline(prepared.baseline), audit.resampling)
+
+
+def audit_existing(folders: Sequence[Path], base: Path | None, resampling: Resampling) -> Noise:
+    """Noise from finished runs of one configuration.
+
+    Args:
+        folders: of the runs.
+        base: folder of the base's evaluation; None: `anchor-base` of the sweep that all runs belong to.
+        resampling: of the recordings.
+
+    Raises:
+        FileNotFoundError: a run or the base has no evaluation.
+        ValueError: the runs differ in more than their seeds, two have the same seed, or the bases differ.
+    """
+    runs = [read_run(folder) for folder in folders]
+    check_same_base(*runs)
+    for number, run in enumerate(runs):
+        for other in runs[:number]:
+            _check_another_seed(config_difference(other, run).keys(), f"{other.name} and {run.name}")
+    base = base or base_beside(*runs)
+    if base is None:
+        raise FileNotFoundError("no evaluation of the base beside the runs; give the folder of one by --base")
+    return measure_noise({run.name: run.evaluation for run in runs}, {}, read_run(base).evaluation, resampling)
+
+
+def _check_another_seed(differing: Set[str], names: str) -> None:
+    if not differing & set(SEED_KEYS):
+        raise ValueError(f"{names} have the same seed or no known configuration; give runs of different seeds")
+    more = sorted(differing - set(SEED_KEYS))
+    if more:
+        raise ValueError(f"{names} differ in {', '.join(more)}; noise is of one configuration under several seeds")
 
 
 def run_all(

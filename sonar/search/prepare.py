@@ -19,17 +19,19 @@ from sonar.data.shards import write_shards
 from sonar.data.splits import check_labelled_splits
 from sonar.data.stream import ClipStore
 from sonar.data.synth import write_synth_corpus
+from sonar.evaluate.ledger import Use, now, record_use
 from sonar.evaluate.record import Evaluation, read_evaluation, split_folder, write_evaluation
 from sonar.evaluate.run import evaluate_encoder, find_tasks
 from sonar.experiment import BaseConfig, TrialConfig
 from sonar.files import write_whole_text
-from sonar.search.base import find_base
+from sonar.search.base import content_hash, find_base
 from sonar.search.embeddings import write_embeddings
 from sonar.search.leakage import separate, without_near_duplicates
 from sonar.search.progress import Say
 from sonar.search.ranking import keep_ranking
 from sonar.train.stages import local_worker
 
+TRIAL_TASKS = "tasks of trials"  # what the ledger calls them; their hash is that of the baseline
 SYNTH_CLIPS_PER_CLASS = 30  # of the embedded corpora: seconds to make, and enough for a probe
 
 
@@ -161,12 +163,20 @@ def _shard(clips: Sequence[Clip], cache: Path, say: Say) -> Path:
 
 def _score(base: Path, new_shards: Path, prior_shards: Path, config: TrialConfig, path: Path, say: Say) -> None:
     say("scoring the base model")
+    record_dev_use(path, base, "base of trials")
     encoder = load_checkpoint(base).encoder.to(local_worker().device)
     tasks = find_tasks(ClipStore(new_shards), ClipStore(prior_shards))
     evaluation = evaluate_encoder(encoder, tasks, config.probe)
     write_evaluation(evaluation, split_folder(_baseline_folder(path), "dev"))
     scores = {role: evaluation.scores(role) for role in ("target", "prior")}
     write_whole_text(path, json.dumps(scores, indent=1))
+
+
+def record_dev_use(baseline: str | Path, checkpoint: Path, purpose: str) -> None:
+    """Say in the storage's ledger that the tasks of a sweep were scored on dev."""
+    path = Path(baseline)
+    use = Use(now(), content_hash([checkpoint]), TRIAL_TASKS, path.stem.removeprefix("baseline-"), "dev", purpose)
+    record_use(use, path.parents[1])
 
 
 def _baseline_folder(path: Path) -> Path:

@@ -19,7 +19,7 @@ from sonar.experiment import TrialConfig
 from sonar.files import write_whole_text
 from sonar.provenance import provenance
 from sonar.search.mixture import MIXTURE_FILE, read_mixture, write_mixture
-from sonar.search.prepare import Prepared
+from sonar.search.prepare import Prepared, record_dev_use
 from sonar.search.watch import Watch
 from sonar.train.adapt import adapt
 from sonar.train.launch import Launched, launch_adapt
@@ -90,6 +90,7 @@ def run_trial(
         "made_by": provenance(),
     }
     save_checkpoint(replace(adapted, provenance=made_by), checkpoint)
+    record_dev_use(prepared.baseline, checkpoint, f"trial {folder.name}")
     result = TrialResult(metrics, str(checkpoint), change.worst())
     write_whole_text(result_path, json.dumps(result._asdict(), indent=1))
     (folder / "state.pt").unlink(missing_ok=True)

@@ -13,8 +13,10 @@ from sonar.data.stream import ClipStore
 from sonar.data.synth import write_synth_corpus
 from sonar.evaluate import run
 from sonar.evaluate.curve import read_curve
+from sonar.evaluate.ledger import read_uses
 from sonar.evaluate.record import read_evaluation, split_folder
 from sonar.experiment import TrialConfig
+from sonar.search.base import content_hash
 from sonar.search.prepare import Prepared, Sources, prepare, read_baseline
 from sonar.search.trial import TrialResult, run_trial
 from sonar.train.loop import StepReport
@@ -121,7 +123,8 @@ def test_the_worst_and_what_is_retained_are_named_in_the_result(prepared: Prepar
 def test_the_base_is_not_scored_again_and_no_split_but_dev_is_asked_for(
     prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    embedded, asked = [], []
+    """Nor is a sample of a held-out clip of test read."""
+    embedded, asked, heard = [], [], set()
     real = run.embed_batches
 
     def embed(encoder: Any, batches: Any) -> Any:
@@ -131,6 +134,19 @@ def test_the_base_is_not_scored_again_and_no_split_but_dev_is_asked_for(
     index = ClipStore.index
     monkeypatch.setattr(run, "embed_batches", embed)
     monkeypatch.setattr(ClipStore, "index", lambda store, *, split: asked.append(split) or index(store, split=split))
-    run_trial(watched(), prepared, tmp_path / "run", lambda step: None)
+    waveform = ClipStore.waveform
+
+    def hear(store: ClipStore, row: int, *of: Any) -> Any:
+        heard.add(store.clips[row].split)
+        return waveform(store, row, *of)
+
+    monkeypatch.setattr(ClipStore, "waveform", hear)
+    ledger = Path(prepared.baseline).parents[1]
+    before = len(read_uses(ledger))
+    result = run_trial(watched(), prepared, tmp_path / "run", lambda step: None)
+    assert heard == {"train", "dev"}
+    (use,) = read_uses(ledger)[before:]
+    assert (use.split, use.purpose, use.checkpoint) == ("dev", "trial run", content_hash([Path(result.checkpoint)]))
+    assert read_uses(ledger)[0].purpose == "base of trials" and {u.split for u in read_uses(ledger)} == {"dev"}
     assert len(embedded) == 3 * 2 * 2  # points, tasks, splits
     assert set(asked) == {"train", "dev"}
