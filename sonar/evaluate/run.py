@@ -144,7 +144,25 @@ def _control_rates(before: Scores, after: Scores) -> dict[str, float]:
     return forgetting_rates(before, after) if before or after else {}
 
 
-def probe_data(features: Features, task: Task, splits: tuple[str, ...], config: ProbeConfig) -> dict[str, ProbeData]:
+class Labelled(NamedTuple):
+    """The labelled clips of one split of a task.
+
+    Attributes:
+        rows: (N,) int64 of the task's store.
+        targets: (N, C) bool.
+        classes: C names, of all splits that were asked for.
+        groups: (N,) str, recording groups.
+        clip_ids: (N,) str.
+    """
+
+    rows: np.ndarray
+    targets: np.ndarray
+    classes: tuple[str, ...]
+    groups: np.ndarray
+    clip_ids: np.ndarray
+
+
+def labelled_splits(task: Task, splits: tuple[str, ...]) -> dict[str, Labelled]:
     """Each of the splits, with the classes of all of them.
 
     Raises:
@@ -154,14 +172,22 @@ def probe_data(features: Features, task: Task, splits: tuple[str, ...], config: 
     clips = {split: [task.store.clips[row] for row in found] for split, found in rows.items()}
     classes = tuple(sorted({label for found in clips.values() for clip in found for label in clip.labels}))
     return {
-        split: ProbeData(
-            embeddings=features.of_probe(task.store, rows[split], config),
-            targets=class_table([clip.labels for clip in clips[split]], classes),
-            classes=classes,
-            groups=np.asarray([clip.group for clip in clips[split]]),
-            clip_ids=np.asarray([clip.clip_id for clip in clips[split]]),
+        split: Labelled(
+            rows[split],
+            class_table([clip.labels for clip in clips[split]], classes),
+            classes,
+            np.asarray([clip.group for clip in clips[split]]),
+            np.asarray([clip.clip_id for clip in clips[split]]),
         )
         for split in splits
+    }
+
+
+def probe_data(features: Features, task: Task, splits: tuple[str, ...], config: ProbeConfig) -> dict[str, ProbeData]:
+    """What a probe is given of each split; errors as `labelled_splits`."""
+    return {
+        split: ProbeData(features.of_probe(task.store, found.rows, config), *found[1:])
+        for split, found in labelled_splits(task, splits).items()
     }
 
 
