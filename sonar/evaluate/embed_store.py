@@ -6,7 +6,7 @@ Shapes: N clips, D width, K codes, Y layers.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,7 @@ from sonar.checkpoint import load_checkpoint, load_tokenizer
 from sonar.data.shards import quiet_ray_data
 from sonar.data.stream import ClipStore, batch_clips
 from sonar.evaluate.embed import embed_layers, tokenize_batches
-from sonar.evaluate.features import FeatureCache, layers_shape
+from sonar.evaluate.features import Column, FeatureCache, layers_shape, open_arrays
 from sonar.files import whole_folder
 from sonar.model.encoder import BeatsEncoder
 from sonar.model.tokenizer import Tokenizer
@@ -39,13 +39,6 @@ def num_actors(num_clips: int, cluster: dict[str, float]) -> int:
     return max(1, min(devices, num_clips // CLIPS_PER_ACTOR))
 
 
-class Column(NamedTuple):
-    """What is stored of one clip."""
-
-    kind: type[np.generic]
-    shape: tuple[int, ...]
-
-
 def embed_store(
     checkpoint: Path, store: Path, rows: np.ndarray, clip_seconds: float, out: Path, part: Part = "tokenizer"
 ) -> None:
@@ -61,11 +54,7 @@ def embed_store(
             through memory maps, so the driver holds one block at a time.
         part: of the checkpoint, that embeds.
     """
-    columns = _columns(_load(checkpoint, part))
-    arrays = {
-        name: np.lib.format.open_memmap(out / f"{name}.npy", mode="w+", dtype=kind, shape=(len(rows), *shape))
-        for name, (kind, shape) in columns.items()
-    }
+    arrays = open_arrays(out, _columns(_load(checkpoint, part), len(rows)))
     done = np.zeros(len(rows), dtype=np.bool_)
     with quiet_ray_data():
         features = _features((str(checkpoint), part, str(store), clip_seconds), rows)
@@ -94,13 +83,12 @@ def _load(checkpoint: Path | str, part: Part) -> BeatsEncoder | Tokenizer:
     return load_tokenizer(checkpoint) if part == "tokenizer" else load_checkpoint(checkpoint).encoder
 
 
-def _columns(model: BeatsEncoder | Tokenizer) -> dict[str, Column]:
+def _columns(model: BeatsEncoder | Tokenizer, num_clips: int) -> dict[str, Column]:
     if isinstance(model, BeatsEncoder):
-        return {"layers": Column(np.float32, layers_shape(model))}
-    shape = model.config
+        return {"layers": Column(np.float32, (num_clips, *layers_shape(model)))}
     return {
-        "embeddings": Column(np.float32, (shape.encoder.width,)),
-        "code_counts": Column(np.uint16, (shape.num_codes,)),
+        "embeddings": Column(np.float32, (num_clips, model.config.encoder.width)),
+        "code_counts": Column(np.uint16, (num_clips, model.config.num_codes)),
     }
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from sonar.data.stream import ClipStore, batch_clips
-from sonar.evaluate.embed import embed_batches
+from sonar.data.stream import ClipStore
+from sonar.evaluate.features import FeatureCache, Features
 from sonar.evaluate.metrics import Scores, Worst, forgetting_rates, mean_forgetting, plasticity, worst_class, worst_task
 from sonar.evaluate.probes.config import ProbeConfig
 from sonar.evaluate.probes.data import ProbeData, class_table
@@ -87,8 +88,16 @@ def find_tasks(new: ClipStore, prior: ClipStore) -> list[Task]:
     return [*labelled_tasks(new, "target"), *labelled_tasks(prior, "prior")]
 
 
-def evaluate_encoder(encoder: BeatsEncoder, tasks: list[Task], config: ProbeConfig) -> Evaluation:
+def evaluate_encoder(
+    encoder: BeatsEncoder, tasks: list[Task], config: ProbeConfig, cache: Path | None = None
+) -> Evaluation:
     """Frozen probe of every task, fitted on its training split and scored on dev: what a search may look at.
+
+    Args:
+        encoder: frozen.
+        tasks: of every role.
+        config: of the probe.
+        cache: folder of `FeatureCache`; None: features are not kept.
 
     Raises:
         ValueError: no target or no prior task, or a task whose splits cannot be scored.
@@ -96,10 +105,11 @@ def evaluate_encoder(encoder: BeatsEncoder, tasks: list[Task], config: ProbeConf
     for role in ("target", "prior"):
         if not any(task.role == role for task in tasks):
             raise ValueError(f"no labelled {role} corpus; the sweep's two axes need a target and a prior probe set")
-    return Evaluation(tuple(evaluate_task(encoder, task, config, "dev") for task in tasks))
+    features = FeatureCache(encoder, cache)
+    return Evaluation(tuple(evaluate_task(features, task, config, "dev") for task in tasks))
 
 
-def evaluate_task(encoder: BeatsEncoder, task: Task, config: ProbeConfig, split: str) -> TaskResult:
+def evaluate_task(features: Features, task: Task, config: ProbeConfig, split: str) -> TaskResult:
     """Frozen probe of one task: fitted on its training split, scored on `split`.
 
     Where the scored split is test, the probe's candidates are chosen on dev; where it is dev, within training clips.
@@ -108,7 +118,7 @@ def evaluate_task(encoder: BeatsEncoder, task: Task, config: ProbeConfig, split:
         ValueError: the task has no labelled clip in a split, or cannot be scored; names the task.
     """
     splits = ("train", "dev", "test") if split == "test" else ("train", split)
-    found = _probe_data(encoder, task, splits, config)
+    found = probe_data(features, task, splits, config)
     try:
         predictions = run_probe(found["train"], found[split], config, found["dev"] if split == "test" else None)
         score = score_predictions(predictions, task.metric)
@@ -134,22 +144,50 @@ def _control_rates(before: Scores, after: Scores) -> dict[str, float]:
     return forgetting_rates(before, after) if before or after else {}
 
 
-def _probe_data(
-    encoder: BeatsEncoder, task: Task, splits: tuple[str, ...], config: ProbeConfig
-) -> dict[str, ProbeData]:
-    """Each of the splits, with the classes of all of them."""
+class Labelled(NamedTuple):
+    """The labelled clips of one split of a task.
+
+    Attributes:
+        rows: (N,) int64 of the task's store.
+        targets: (N, C) bool.
+        classes: C names, of all splits that were asked for.
+        groups: (N,) str, recording groups.
+        clip_ids: (N,) str.
+    """
+
+    rows: np.ndarray
+    targets: np.ndarray
+    classes: tuple[str, ...]
+    groups: np.ndarray
+    clip_ids: np.ndarray
+
+
+def labelled_splits(task: Task, splits: tuple[str, ...]) -> dict[str, Labelled]:
+    """Each of the splits, with the classes of all of them.
+
+    Raises:
+        ValueError: the task has no labelled clip in a split.
+    """
     rows = {split: _labelled_rows(task, split) for split in splits}
     clips = {split: [task.store.clips[row] for row in found] for split, found in rows.items()}
     classes = tuple(sorted({label for found in clips.values() for clip in found for label in clip.labels}))
     return {
-        split: ProbeData(
-            embeddings=embed_batches(encoder, batch_clips(task.store, rows[split], config.clip_seconds)),
-            targets=class_table([clip.labels for clip in clips[split]], classes),
-            classes=classes,
-            groups=np.asarray([clip.group for clip in clips[split]]),
-            clip_ids=np.asarray([clip.clip_id for clip in clips[split]]),
+        split: Labelled(
+            rows[split],
+            class_table([clip.labels for clip in clips[split]], classes),
+            classes,
+            np.asarray([clip.group for clip in clips[split]]),
+            np.asarray([clip.clip_id for clip in clips[split]]),
         )
         for split in splits
+    }
+
+
+def probe_data(features: Features, task: Task, splits: tuple[str, ...], config: ProbeConfig) -> dict[str, ProbeData]:
+    """What a probe is given of each split; errors as `labelled_splits`."""
+    return {
+        split: ProbeData(features.of_probe(task.store, found.rows, config), *found[1:])
+        for split, found in labelled_splits(task, splits).items()
     }
 
 

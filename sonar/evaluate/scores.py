@@ -42,14 +42,27 @@ def score_predictions(predictions: Predictions, metric: Metric) -> TaskScore:
     _check(predictions, metric)
     truth, said = predictions.truth, decided(predictions)
     if metric == "map":
-        values = [average_precision_score(truth[:, c], predictions.scores[:, c]) for c in range(truth.shape[1])]
+        values = np.atleast_1d(average_precision_score(truth, predictions.scores, average=None))
     elif metric == "macro_f1":
-        values = [f1_score(truth[:, c], said[:, c], zero_division=0.0) for c in range(truth.shape[1])]
+        average = None if truth.shape[1] > 1 else "binary"  # a table of one column is taken for labels 0 and 1
+        values = np.atleast_1d(f1_score(truth, said, average=average, zero_division=0.0))
     else:
-        values = [float(said[truth[:, c], c].mean()) for c in range(truth.shape[1])]
+        values = (truth & said).sum(axis=0) / truth.sum(axis=0)
     score = accuracy_score(truth, said) if metric == "accuracy" else np.mean(values)
     by_class = {name: 100.0 * float(value) for name, value in zip(predictions.classes, values, strict=True)}
     return TaskScore(100.0 * float(score), by_class)
+
+
+def chance_score(predictions: Predictions, metric: Metric, draws: int = 100, seed: int = 0) -> float:
+    """Mean score, in percent, of guesses that know the classes' shares in the scored clips and nothing else.
+
+    Each guess deals the true classes of the scored clips to them anew, in random order. (One class for all clips, or
+    classes at equal shares, have another macro-F1.)
+    """
+    rng = np.random.default_rng(seed)
+    guesses = (predictions.truth[rng.permutation(len(predictions.truth))] for _ in range(draws))
+    scores = (guess.astype(np.float32) for guess in guesses)
+    return float(np.mean([score_predictions(predictions._replace(scores=one), metric).score for one in scores]))
 
 
 def is_multi_label(truth: np.ndarray) -> bool:

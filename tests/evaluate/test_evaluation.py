@@ -9,6 +9,7 @@ import pytest
 from tiny import MemoryStore, make_base, make_store
 
 from sonar.evaluate import run
+from sonar.evaluate.features import FeatureCache
 from sonar.evaluate.predictions import Predictions
 from sonar.evaluate.probes.config import ProbeConfig
 from sonar.evaluate.probes.run import run_probe
@@ -111,7 +112,7 @@ def test_a_sweep_without_one_of_its_axes_is_refused(lacking: str) -> None:
 def test_a_split_without_labelled_clips_is_named() -> None:
     tasks = find_tasks(corpus("birds"), corpus("general"))
     with pytest.raises(ValueError, match="task birds has no labelled clip in split 'test'"):
-        run.evaluate_task(make_base().encoder, tasks[0], CONFIG, "test")
+        run.evaluate_task(FeatureCache(make_base().encoder, None), tasks[0], CONFIG, "test")
 
 
 def test_a_corpus_of_several_labels_is_scored_by_average_precision() -> None:
@@ -137,7 +138,7 @@ def test_the_probe_of_a_final_report_is_chosen_on_dev(monkeypatch: pytest.Monkey
     )
     (task,) = run.labelled_tasks(three, "target")
     for split in ("dev", "test"):
-        assert run.evaluate_task(make_base().encoder, task, CONFIG, split).score.score == 100.0
+        assert run.evaluate_task(FeatureCache(make_base().encoder, None), task, CONFIG, split).score.score == 100.0
     (_, searched, _, none), (_, scored, _, dev) = given
     assert none is None
     for data, split in ((searched, "dev"), (dev, "dev"), (scored, "test")):

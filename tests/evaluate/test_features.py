@@ -11,7 +11,8 @@ from tiny import MemoryStore, make_base, make_store
 from sonar.data.stream import batch_clips
 from sonar.evaluate import features
 from sonar.evaluate.embed import embed_batches, embed_layers, embed_patches
-from sonar.evaluate.features import FeatureCache, log_mel_statistics, weights_hash
+from sonar.evaluate.features import FeatureCache, LogMelStatistics, weights_hash
+from sonar.evaluate.probes.config import ProbeConfig
 from sonar.model.encoder import BeatsEncoder
 from sonar.model.fbank import FbankConfig, log_mel
 
@@ -144,8 +145,21 @@ def test_patches_come_batch_by_batch(encoder: BeatsEncoder, store: MemoryStore) 
 
 
 def test_log_mel_statistics_are_those_of_the_bands(store: MemoryStore) -> None:
-    found = log_mel_statistics(store, ROWS, 1.0, FbankConfig())
+    found = LogMelStatistics(FbankConfig()).of_probe(store, ROWS, ProbeConfig(clip_seconds=1.0))
     for row in (0, 1, 2):  # 0.31 s is padded to 0.5 s, and none of that counts
         bands = log_mel(torch.from_numpy(store.waveforms[row])[None], FbankConfig())[0].numpy()
         expected = np.concatenate([bands.mean(0), bands.std(0)])
         assert found[np.flatnonzero(ROWS == row)[0]] == pytest.approx(expected, abs=1e-5)
+
+
+def test_without_a_folder_the_same_is_made_and_nothing_kept(
+    encoder: BeatsEncoder, store: MemoryStore, tmp_path: Path
+) -> None:
+    kept, fleeting = FeatureCache(encoder, tmp_path), FeatureCache(encoder, None)
+    for probe in ("ridge", "attentive"):
+        config = ProbeConfig(probe=probe, clip_seconds=1.0)
+        first, second = (cache.of_probe(store, ROWS, config) for cache in (kept, fleeting))
+        if probe == "ridge":
+            assert np.array_equal(first, second) and not isinstance(second, np.memmap)
+        else:
+            assert np.array_equal(first.table, second.table) and np.array_equal(first.num_patches, second.num_patches)

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from sonar.evaluate.predictions import Predictions
-from sonar.evaluate.scores import decided, score_predictions
+from sonar.evaluate.scores import chance_score, decided, score_predictions
 
 
 def predictions(truth: list[list[int]], scores: list[list[float]]) -> Predictions:
@@ -65,3 +65,20 @@ def test_what_has_no_accuracy_or_no_number_is_refused() -> None:
         score_predictions(TAGS._replace(scores=TAGS.scores * np.float32(np.nan)), "map")
     with pytest.raises(ValueError, match="metric is 'f1'; there are macro_f1, accuracy, map"):
         score_predictions(TAGS, "f1")
+
+
+def test_one_tag_alone_is_scored() -> None:
+    one = predictions([[1], [0], [1], [0]], [[0.9], [0.4], [-0.1], [-0.5]])
+    assert score_predictions(one, "macro_f1").classes == {"a": 50.0}  # one hit, one false, one missed
+    assert score_predictions(one, "map").score == pytest.approx(100 * (1 + 2 / 3) / 2)
+
+
+def test_chance_is_what_the_shares_of_the_classes_give() -> None:
+    """A class of share p is said and true at random: its precision and its recall are p."""
+    shares = np.array([0.7, 0.2, 0.1])
+    truth = np.repeat(np.eye(3), (1000 * shares).astype(int), axis=0)
+    made = predictions(truth.tolist(), truth.tolist())
+    assert chance_score(made, "macro_f1") == pytest.approx(100 / 3, abs=0.5)
+    assert chance_score(made, "accuracy") == pytest.approx(100 * (shares**2).sum(), abs=0.5)
+    assert chance_score(made, "map") == pytest.approx(100 / 3, abs=0.5)
+    assert chance_score(made, "map", seed=1) != chance_score(made, "map") == chance_score(made, "map")

@@ -97,7 +97,7 @@ def check_splits(train: ProbeData, scored: ProbeData, dev: ProbeData | None) -> 
             raise ValueError(f"embeddings of the {name} split hold NaN or inf; the encoder has diverged")
     if dev is None and len(np.unique(train.groups)) < 2:
         raise ValueError("the training split is a single recording; give it clips of two recordings or more")
-    _check_classes(splits)
+    check_classes({name: data.targets for name, data in splits.items()}, train.classes)
 
 
 def _is_finite(embeddings: np.ndarray | Patches) -> bool:
@@ -106,23 +106,25 @@ def _is_finite(embeddings: np.ndarray | Patches) -> bool:
     return bool(np.isfinite(embeddings).all())
 
 
-def _check_classes(splits: dict[str, ProbeData]) -> None:
-    classes = np.asarray(splits["training"].classes)
-    lacking = ~np.all([data.targets.any(axis=0) for data in splits.values()], axis=0)
-    if lacking.any():
+def check_classes(targets: dict[str, np.ndarray], classes: tuple[str, ...]) -> None:
+    """Refuse tables of targets, by the name of their split (training, scored, dev), that no score can be stated for.
+
+    Raises:
+        ValueError: a class that a split lacks, a single class, or a multi-label task whose scored clips have one label.
+    """
+    there = np.asarray([table.any(axis=0) for table in targets.values()])
+    lacking = np.asarray(classes)[~there.all(axis=0)]
+    if len(lacking):
+        others = " and the ".join(name for name in targets if name != "training")
         raise ValueError(
-            f"classes {', '.join(classes[lacking])} are not in both the training and the {_others(splits)} split; "
+            f"classes {', '.join(lacking)} are not in both the training and the {others} split; "
             "give each class a recording group in every split, or leave the class out"
         )
-    several = {name for name, data in splits.items() if is_multi_label(data.targets)}
+    several = [name for name, table in targets.items() if is_multi_label(table)]
     if several and "scored" not in several:
         raise ValueError(
-            f"clips of the {' and '.join(sorted(several))} split have no class or several, but every scored clip has "
-            "one, so the task looks multi-class there; score more clips, or give every clip one class"
+            f"clips of the {' and '.join(several)} split have no class or several, but every scored clip has one, so "
+            "the task looks multi-class there; score more clips, or give every clip one class"
         )
     if not several and len(classes) < 2:
         raise ValueError(f"every clip is {', '.join(classes)}; a probe needs two classes or more")
-
-
-def _others(splits: dict[str, ProbeData]) -> str:
-    return " and the ".join(name for name in splits if name != "training")
