@@ -115,7 +115,7 @@ def test_an_audit_runs_the_preset_under_every_seed(tmp_path: Path, monkeypatch: 
         if config.training.seed == 1:
             raise FloatingPointError("the codebook collapsed")
         write_run(folder, of_seed(config.training.seed))
-        return TrialResult({}, str(folder))
+        return TrialResult({}, str(folder), {})
 
     prepared = Prepared("new", "prior", "base-7", str(tmp_path / "baseline.json"), "embeddings")
     monkeypatch.setattr("sonar.search.run.ray_session", lambda address: contextlib.nullcontext())

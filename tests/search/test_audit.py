@@ -44,7 +44,7 @@ class Trials:
         if not (folder / "evaluation").exists():
             self.trained.append(seed)
             write_evaluation(of_seed(seed), split_folder(folder, "dev"))
-        return TrialResult(dict(compare(BASE, of_seed(seed))._asdict()), str(folder))
+        return TrialResult(dict(compare(BASE, of_seed(seed))._asdict()), str(folder), {})
 
 
 @pytest.fixture

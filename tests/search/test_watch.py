@@ -146,7 +146,11 @@ def test_the_base_is_not_scored_again_and_no_split_but_dev_is_asked_for(
     result = run_trial(watched(), prepared, tmp_path / "run", lambda step: None)
     assert heard == {"train", "dev"}
     (use,) = read_uses(ledger)[before:]
-    assert (use.split, use.purpose, use.checkpoint) == ("dev", "trial run", content_hash([Path(result.checkpoint)]))
+    assert (use.split, use.purpose, use.checkpoint) == (
+        "dev",
+        "trial run, every 2 steps",
+        content_hash([Path(result.checkpoint)]),
+    )
     assert read_uses(ledger)[0].purpose == "base of trials" and {u.split for u in read_uses(ledger)} == {"dev"}
     assert len(embedded) == 3 * 2 * 2  # points, tasks, splits
     assert set(asked) == {"train", "dev"}
