@@ -173,3 +173,15 @@ def test_an_evaluation_leaves_what_its_scores_are_computed_from(tmp_path: Path) 
 def test_a_folder_without_an_evaluation_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no evaluation in .*; give the folder of a finished trial"):
         read_evaluation(tmp_path)
+
+
+@pytest.mark.parametrize("probe", ["ridge", "attentive"])
+def test_an_evaluation_from_the_cache_is_the_same_without_a_forward_pass(probe: str, tmp_path: Path) -> None:
+    encoder, tasks = make_base().encoder, find_tasks(corpus("birds"), corpus("general"))
+    config = ProbeConfig(clip_seconds=0.5, probe=probe)
+    plain, first = evaluate_encoder(encoder, tasks, config), evaluate_encoder(encoder, tasks, config, tmp_path)
+    encoder.register_forward_hook(lambda *_: pytest.fail("a forward pass"))
+    second = evaluate_encoder(encoder, tasks, config, tmp_path)
+    for one, two, three in zip(plain.results, first.results, second.results, strict=True):
+        assert np.array_equal(one.predictions.scores, two.predictions.scores)
+        assert np.array_equal(one.predictions.scores, three.predictions.scores)
