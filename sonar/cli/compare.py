@@ -148,7 +148,8 @@ def _changes_table(title: str, heads: tuple[str, str, str], changes: Sequence[Ch
 
 
 def _with_interval(value: float, interval: Interval) -> str:
-    return f"{value:+.1f} [{interval.low:+.1f}, {interval.high:+.1f}]"
+    middle, low, high = (round(each, 1) + 0.0 for each in (value, *interval))  # + 0.0: no -0.0
+    return f"{middle:+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
 def _show(table: Table) -> None:

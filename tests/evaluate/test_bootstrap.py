@@ -150,6 +150,15 @@ def test_bca_is_the_percentile_interval_where_nothing_is_to_be_corrected() -> No
     assert shifted.low < percentile_interval(draws, 0.9).low and shifted.high < percentile_interval(draws, 0.9).high
 
 
+def test_bca_moves_towards_the_long_tail_as_far_as_its_acceleration_says() -> None:
+    draws = np.asarray([NormalDist(50, 4).inv_cdf((i + 0.5) / 9999) for i in range(9999)])
+    left_out = np.asarray([2.5, 2.5, 2.5, 2.5, 0.0])  # means of 0, 0, 0, 0, 10 without each
+    acceleration = (4 * (-0.5) ** 3 + 2.0**3) / (6 * (4 * 0.25 + 4.0) ** 1.5)
+    z = NormalDist().inv_cdf(0.95)
+    expected = 50 - 4 * z / (1 + acceleration * z), 50 + 4 * z / (1 - acceleration * z)
+    assert bca_interval(draws, 50.0, left_out, 0.9) == pytest.approx(expected, abs=0.01)
+
+
 def coverage(covered: list[bool]) -> float:
     return sum(covered) / len(covered)
 
