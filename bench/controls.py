@@ -10,35 +10,23 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated
 
-import torch
 import typer
 
 from sonar.cli.app import guarded
 from sonar.cli.options import Assignments, Base, ConfigFile, Data, Prior, Storage, TokenizerFile, configure
-from sonar.config import override
-from sonar.experiment import PRESETS, SMALL_SCALE, TrialConfig, apply_preset
+from sonar.experiment import PRESETS, SMALL_SCALE, apply_preset
 from sonar.provenance import provenance
-from sonar.search.prepare import Prepared, Sources, prepare
+from sonar.search.audit import run_all, seeded
+from sonar.search.prepare import Sources, prepare
 from sonar.search.run import ray_session
-from sonar.search.trial import run_trial
 
 COVERAGE, PERPLEXITY = "tokenizer/codebook/coverage", "tokenizer/codebook/perplexity"
 CHURN = "tokenizer/label_churn"
 COLUMNS = "target F1, prior F1, plasticity, forgetting, worst, coverage %, perplexity, churn %, seconds".split(", ")
-
-
-class Run(NamedTuple):
-    """One preset under one seed."""
-
-    preset: str
-    seed: int
-    config: TrialConfig
 
 
 def bench(
@@ -58,16 +46,14 @@ def bench(
     """Run every preset over the seeds and print the table."""
     config = configure(SMALL_SCALE, config_file, assignments, base, tokenizer)
     names = [name.strip() for name in presets.split(",")] if presets else list(PRESETS)
-    runs = [Run(name, seed, _seeded(apply_preset(config, name), seed)) for name in names for seed in range(seeds)]
+    runs = {f"{name}-{seed}": seeded(apply_preset(config, name), seed) for name in names for seed in range(seeds)}
     with ray_session("local"):
         prepared = prepare(config, Sources(domain, data, tuple(prior or ())), storage, typer.echo)
-    results: dict[tuple[str, int], dict[str, float]] = {}
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        waiting = {pool.submit(_run, run.config, prepared, folder / f"{run.preset}-{run.seed}"): run for run in runs}
-        for done in as_completed(waiting):
-            run = waiting[done]
-            results[run.preset, run.seed] = done.result()
-            typer.echo(f"{len(results)}/{len(runs)} {run.preset}, seed {run.seed}")
+        outcomes = run_all(runs, prepared, folder, jobs, typer.echo)
+    failed = [f"{name}: {outcome.reason}" for name, outcome in outcomes.items() if outcome.reason is not None]
+    if failed:
+        raise ValueError(f"{len(failed)} of {len(runs)} runs failed, so there is no table: {'; '.join(failed)}")
+    results = {name: outcome.metrics or {} for name, outcome in outcomes.items()}
     made_by = provenance()
     table = "\n".join(_table(names, seeds, results))
     typer.echo(f"\n{table}\n\ncommit {made_by['commit']}{' (changed)' if made_by['dirty'] else ''}, {seeds} seeds")
@@ -75,26 +61,17 @@ def bench(
     (folder / "provenance.json").write_text(json.dumps(made_by, indent=1), encoding="utf-8")
 
 
-def _seeded(config: TrialConfig, seed: int) -> TrialConfig:
-    return override(config, {"training.seed": seed, "sampling.seed": seed})
-
-
-def _run(config: TrialConfig, prepared: Prepared, folder: Path) -> dict[str, float]:
-    torch.set_num_threads(1)
-    return run_trial(config, prepared, folder, lambda step: None).metrics
-
-
-def _table(names: Sequence[str], seeds: int, results: dict[tuple[str, int], dict[str, Any]]) -> Iterator[str]:
+def _table(names: Sequence[str], seeds: int, results: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
     """Rows of Markdown: mean and standard deviation over the seeds, percent where not a codebook's number."""
     yield f"| preset | {' | '.join(COLUMNS)} |"
     yield "|---" * (len(COLUMNS) + 1) + "|"
     for name in names:
-        rows = [_values(results[name, seed]) for seed in range(seeds)]
+        rows = [_values(results[f"{name}-{seed}"]) for seed in range(seeds)]
         cells = [_mean_and_spread([row[column] for row in rows if column in row]) for column in COLUMNS]
         yield f"| {name} | {' | '.join(cells)} |"
 
 
-def _values(metrics: dict[str, float]) -> dict[str, float]:
+def _values(metrics: Mapping[str, float]) -> dict[str, float]:
     values = {
         "target F1": _mean_probe(metrics, "target"),
         "prior F1": _mean_probe(metrics, "prior"),
@@ -109,7 +86,7 @@ def _values(metrics: dict[str, float]) -> dict[str, float]:
     return values
 
 
-def _mean_probe(metrics: dict[str, float], role: str) -> float:
+def _mean_probe(metrics: Mapping[str, float], role: str) -> float:
     return statistics.fmean(
         value for key, value in metrics.items() if key.startswith(f"probe/{role}/") and key.endswith("/macro_f1")
     )

@@ -8,7 +8,7 @@ _PUBLIC = {
     "DistillConfig": "sonar.train.objective",
     "OptimConfig": "sonar.train.optim",
     "PretrainConfig": "sonar.train.pretrain",
-    "ProbeConfig": "sonar.evaluate.probe",
+    "ProbeConfig": "sonar.evaluate.probes.config",
     "SMALL_SCALE": "sonar.experiment",
     "SONAR_SPACE": "sonar.search.space",
     "SamplingConfig": "sonar.data.sampling",

@@ -8,7 +8,8 @@ from typing import Any
 
 from sonar.config import override, to_dict
 from sonar.data.sampling import SamplingConfig
-from sonar.evaluate.probe import ProbeConfig
+from sonar.evaluate.curve import EvaluationConfig
+from sonar.evaluate.probes.config import ProbeConfig
 from sonar.model.codebook import CodebookConfig
 from sonar.train.objective import DistillConfig
 from sonar.train.optim import OptimConfig
@@ -42,6 +43,7 @@ class TrialConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     def __post_init__(self) -> None:
         """Refuse a term that no clip would ever reach."""

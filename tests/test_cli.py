@@ -70,7 +70,20 @@ def test_importing_it_waits_for_nothing_heavy(module: str) -> None:
 def test_help_names_every_command(sonar) -> None:
     status, out, _ = sonar("--help")
     assert status == 0
-    for command in ("sweep", "front", "data", "pretrain", "adapt", "sequence", "embed", "export", "report"):
+    for command in (
+        "sweep",
+        "front",
+        "data",
+        "pretrain",
+        "adapt",
+        "sequence",
+        "embed",
+        "evaluate",
+        "export",
+        "report",
+        "compare",
+        "noise",
+    ):
         assert command in out
 
 
@@ -86,6 +99,9 @@ def test_help_names_every_command(sonar) -> None:
         (("sequence", "x", "--domain", "a=missing/birds", "--domain", "bio"), "no corpus at missing/birds"),
         (("sequence", "x", "--domain", "bats", "--domain", "bio"), "no synthetic corpus 'bats'"),
         (("sequence", "x", "--domain", "bio", "--domain", "env", "--preset", "dctp"), "no preset is called 'dctp'"),
+        (("compare", "a/trial-0", "b/trial-0"), "no evaluation at a/trial-0"),
+        (("noise", "x", "--seeds", "1"), "1 seeds have no spread; give 2 or more"),
+        (("noise", "x", "--from", "a"), "no evaluation at a"),
         (("data", "scan", "missing/birds", "--out", "x.csv"), "no corpus at missing/birds"),
         (("embed", "missing/birds", "--model", "nothing.pt", "--out", "x"), "no checkpoint file at nothing.pt"),
         (("export", "--model", "nothing", "--out", "x"), "no checkpoint file at nothing"),

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from sonar.cli.compare import register_compare
 from sonar.cli.data import data_app
+from sonar.cli.evaluate import register_evaluate
 from sonar.cli.front import front_app
 from sonar.cli.model import register_model_commands
+from sonar.cli.noise import register_noise
 from sonar.cli.report import register_report
 from sonar.cli.sequence import register_sequence
 from sonar.cli.sweep import sweep_app
@@ -31,7 +34,10 @@ app.add_typer(sweep_app, name="sweep")
 app.add_typer(front_app, name="front")
 app.add_typer(data_app, name="data")
 register_model_commands(app)
+register_evaluate(app)
 register_sequence(app)
+register_compare(app)
+register_noise(app)
 register_report(app)
 
 

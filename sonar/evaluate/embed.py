@@ -1,11 +1,11 @@
 """Clip embeddings of an encoder, and code counts of a tokenizer.
 
-Shapes: B clips, N clips in all, F frames, M mel bins, L patches, D width, K codes.
+Shapes: B clips, N clips in all, F frames, M mel bins, L patches, D width, K codes, Y layers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sonar.data.corpora import ScanResult, load_corpus
 from sonar.data.stream import Bucket, file_batches
-from sonar.model.encoder import BeatsEncoder
+from sonar.model.encoder import BeatsEncoder, EncoderOutput
 from sonar.model.inputs import model_inputs
 from sonar.model.tokenizer import Tokenizer
 
@@ -36,7 +36,20 @@ class ClipFeatures(NamedTuple):
     code_counts: np.ndarray
 
 
-@torch.no_grad()
+class PatchBucket(NamedTuple):
+    """Patches of one evaluation batch.
+
+    Attributes:
+        patches: (B, L, D) float32; what lies after a clip's own patches has no meaning.
+        num_patches: (B,) int64 of the clip's own.
+        positions: (B,) int64, where the clips stood in the sequence asked for.
+    """
+
+    patches: np.ndarray
+    num_patches: np.ndarray
+    positions: np.ndarray
+
+
 def embed_batches(encoder: BeatsEncoder, batches: Iterable[Bucket]) -> np.ndarray:
     """Mean of the last layer over the non-padded patches of every clip.
 
@@ -47,14 +60,36 @@ def embed_batches(encoder: BeatsEncoder, batches: Iterable[Bucket]) -> np.ndarra
     Returns:
         (N, D) float32 in the order of the clips asked for.
     """
-    encoder.eval()
-    device = next(encoder.parameters()).device
+    made = [(_mean_of_patches(out.last, padding), at) for out, padding, at in _passes(encoder, batches, False)]
+    return _in_order(*map(list, zip(*made, strict=True)))
+
+
+def embed_layers(encoder: BeatsEncoder, batches: Iterable[Bucket]) -> np.ndarray:
+    """The same of every layer's output in one pass: (N, Y, D) float32, the last layer as `embed_batches` gives it."""
     rows, positions = [], []
-    for batch, position in batches:
-        inputs = model_inputs(batch.waveform.to(device), batch.padding.to(device), encoder.config.fbank)
-        rows.append(_mean_of_patches(encoder(*inputs).last, inputs.padding))  # (B, D)
+    for out, padding, position in _passes(encoder, batches, True):
+        layers = (*out.hidden[1:-1], out.last)  # the last one after the final norm, where there is one
+        rows.append(np.stack([_mean_of_patches(hidden, padding) for hidden in layers], axis=1))  # (B, Y, D)
         positions.append(position)
     return _in_order(rows, positions)
+
+
+def embed_patches(encoder: BeatsEncoder, batches: Iterable[Bucket]) -> Iterator[PatchBucket]:
+    """The last layer at every patch, one batch after the other, as they come by length."""
+    for out, padding, positions in _passes(encoder, batches, False):
+        yield PatchBucket(out.last.cpu().numpy(), (~padding).sum(1).cpu().numpy(), positions)
+
+
+@torch.no_grad()
+def _passes(
+    encoder: BeatsEncoder, batches: Iterable[Bucket], hidden: bool
+) -> Iterator[tuple[EncoderOutput, Tensor, np.ndarray]]:
+    """Output, padding of the patches and positions of every batch; the encoder is put in eval mode."""
+    encoder.eval()
+    device = next(encoder.parameters()).device
+    for batch, positions in batches:
+        inputs = model_inputs(batch.waveform.to(device), batch.padding.to(device), encoder.config.fbank)
+        yield encoder(*inputs, return_hidden=hidden), inputs.padding, positions
 
 
 @torch.no_grad()

@@ -144,7 +144,47 @@ def mean_forgetting(before: Scores, after: Scores) -> float:
 
 def worst_forgetting(before: Scores, after: Scores) -> float:
     """Largest forgetting rate over the prior tasks, in percent."""
-    return max(forgetting_rates(before, after).values())
+    return worst_task(before, after).lost
+
+
+class Worst(NamedTuple):
+    """What was forgotten most: its name and how much was lost."""
+
+    name: str
+    lost: float
+
+
+def worst_task(before: Scores, after: Scores) -> Worst:
+    """The prior task with the largest forgetting rate, in percent; of equal ones the first by name."""
+    return _worst(forgetting_rates(before, after))
+
+
+def worst_class(before: Mapping[str, Scores], after: Mapping[str, Scores]) -> Worst:
+    """The class of the prior tasks that lost most, in points of its score, as `TASK/CLASS`; of equal ones the first.
+
+    In points and not as a share: a class is a few clips, and one that the base scores 0 has no share to lose.
+
+    Args:
+        before: of every task the scores of its classes, percent.
+        after: of the same tasks and classes.
+
+    Raises:
+        ValueError: other tasks or classes before than after, or none.
+    """
+    lost: dict[str, float] = {}
+    for task in before.keys() | after.keys():
+        was, now = before.get(task, {}), after.get(task, {})
+        if not was or was.keys() != now.keys():
+            raise ValueError(f"classes of task {task} before {sorted(was)} and after {sorted(now)} must be the same")
+        lost |= {f"{task}/{name}": was[name] - now[name] for name in was}
+    if not lost:
+        raise ValueError("no prior task has classes to compare; score at least one")
+    return _worst(lost)
+
+
+def _worst(lost: Scores) -> Worst:
+    name = min(lost, key=lambda name: (-lost[name], name))
+    return Worst(name, lost[name])
 
 
 def stability(before: Scores, after: Scores) -> float:

@@ -33,7 +33,7 @@ def find_base(config: BaseConfig, prior_shards: Path, cache: Path, say: Say) -> 
     """
     if config.checkpoint is not None:
         files = [Path(path) for path in (config.checkpoint, config.tokenizer) if path is not None]
-        folder = cache / f"base-{_content_hash(files)}"
+        folder = cache / f"base-{content_hash(files)}"
         if folder.exists():
             return folder
         base = load_checkpoint(config.checkpoint, config.tokenizer)
@@ -48,7 +48,7 @@ def find_base(config: BaseConfig, prior_shards: Path, cache: Path, say: Say) -> 
     return folder
 
 
-def _content_hash(paths: Sequence[Path]) -> str:
+def content_hash(paths: Sequence[Path]) -> str:
     """12 hex digits of the content of checkpoint files or folders (whose SHA256SUMS names all of theirs)."""
     for path in paths:
         if not path.exists():

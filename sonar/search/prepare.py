@@ -22,17 +22,19 @@ from sonar.data.splits import check_labelled_splits
 from sonar.data.storage import as_root
 from sonar.data.stream import ClipStore
 from sonar.data.synth import write_synth_corpus
-from sonar.evaluate.probe import ProbeScore
-from sonar.evaluate.run import Evaluation, evaluate_encoder, find_tasks
+from sonar.evaluate.ledger import Use, now, record_use
+from sonar.evaluate.record import Evaluation, read_evaluation, split_folder, write_evaluation
+from sonar.evaluate.run import evaluate_encoder, find_tasks
 from sonar.experiment import BaseConfig, TrialConfig
 from sonar.files import write_whole_text
-from sonar.search.base import find_base
+from sonar.search.base import content_hash, find_base
 from sonar.search.embeddings import write_embeddings
 from sonar.search.leakage import separate, without_near_duplicates
 from sonar.search.progress import Say
 from sonar.search.ranking import keep_ranking
 from sonar.train.stages import local_worker
 
+TRIAL_TASKS = "tasks of trials"  # what the ledger calls them; their hash is that of the baseline
 SYNTH_CLIPS_PER_CLASS = 30  # of the embedded corpora: seconds to make, and enough for a probe
 
 
@@ -114,11 +116,8 @@ def prepare_base(config: BaseConfig, prior_paths: tuple[str, ...], storage: Path
 
 
 def read_baseline(path: str) -> Evaluation:
-    """The base model's scores, as `prepare` wrote them."""
-    roles = json.loads(Path(path).read_text())
-    return Evaluation(
-        **{role: {task: ProbeScore(*score) for task, score in tasks.items()} for role, tasks in roles.items()}
-    )
+    """The base model's scores, as `prepare` left them."""
+    return read_evaluation(split_folder(_baseline_folder(Path(path)), "dev"))
 
 
 def load_domain(name: str, path: str | None, cache: Path, say: Say) -> list[Clip]:
@@ -147,9 +146,14 @@ def _synthetic(name: str, cache: Path) -> str:
     return str(folder if folder.exists() else write_synth_corpus(name, folder, clips_per_class=SYNTH_CLIPS_PER_CLASS))
 
 
-def _load(path: str, domain: str, cache: Path, say: Say) -> list[Clip]:
+def scan_options(path: str, cache: Path, say: Say) -> ScanOptions:
+    """How a corpus of a sweep is scanned: what is found is kept in the cache, so that only changes are read again."""
     record = cache / f"scan-{config_hash({'corpus': as_root(path)})}.jsonl"
-    scan: ScanResult = load_corpus(path, domain=domain, options=ScanOptions(record=record, report=ScanLines(say)))
+    return ScanOptions(record=record, report=ScanLines(say))
+
+
+def _load(path: str, domain: str, cache: Path, say: Say) -> list[Clip]:
+    scan: ScanResult = load_corpus(path, domain=domain, options=scan_options(path, cache, say))
     hours = sum(clip.duration_s for clip in scan.clips) / 3600
     say(f"{domain}: {path}: {len(scan.clips)} clips, {hours:.2f} h, {len(scan.quarantine)} quarantined")
     for bad in scan.quarantine:
@@ -168,9 +172,25 @@ def _shard(clips: Sequence[Clip], cache: Path, say: Say) -> Path:
 
 def _score(base: Path, new_shards: Path, prior_shards: Path, config: TrialConfig, path: Path, say: Say) -> None:
     say("scoring the base model")
+    record_dev_use(path, base, "base of trials")
     encoder = load_checkpoint(base).encoder.to(local_worker().device)
     tasks = find_tasks(ClipStore(new_shards), ClipStore(prior_shards))
-    write_whole_text(path, json.dumps(evaluate_encoder(encoder, tasks, config.probe)._asdict(), indent=1))
+    evaluation = evaluate_encoder(encoder, tasks, config.probe)
+    write_evaluation(evaluation, split_folder(_baseline_folder(path), "dev"))
+    scores = {role: evaluation.scores(role) for role in ("target", "prior")}
+    write_whole_text(path, json.dumps(scores, indent=1))
+
+
+def record_dev_use(baseline: str | Path, checkpoint: Path, purpose: str) -> None:
+    """Say in the storage's ledger that the tasks of a sweep were scored on dev."""
+    path = Path(baseline)
+    use = Use(now(), content_hash([checkpoint]), TRIAL_TASKS, path.stem.removeprefix("baseline-"), "dev", purpose)
+    record_use(use, path.parents[1])
+
+
+def _baseline_folder(path: Path) -> Path:
+    """Where the predictions behind a baseline's scores lie: laid out as in the folder of a trial."""
+    return path.with_suffix("")
 
 
 def _warn_of_few_tokens(config: TrialConfig, base: Path, say: Say) -> None:

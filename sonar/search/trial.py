@@ -14,13 +14,13 @@ from ray.train import UserCallback
 
 from sonar.checkpoint import load_checkpoint, load_state, save_checkpoint, save_state
 from sonar.config import config_hash, to_dict
-from sonar.data.stream import ClipStore
-from sonar.evaluate.run import Evaluation, compare, evaluate_encoder, find_tasks
+from sonar.evaluate.record import Evaluation, split_folder, write_evaluation
 from sonar.experiment import TrialConfig
 from sonar.files import write_whole_text
 from sonar.provenance import provenance
 from sonar.search.mixture import MIXTURE_FILE, read_mixture, write_mixture
-from sonar.search.prepare import Prepared, read_baseline
+from sonar.search.prepare import Prepared, record_dev_use
+from sonar.search.watch import Watch
 from sonar.train.adapt import adapt
 from sonar.train.launch import Launched, launch_adapt
 from sonar.train.loop import StepReport
@@ -31,12 +31,15 @@ class TrialResult(NamedTuple):
     """What a trial is told with.
 
     Attributes:
-        metrics: plasticity, forgetting_rate, forgetting_worst (percent), probes, last losses, codebook health, cost.
+        metrics: plasticity, forgetting_rate, forgetting_worst (percent), forgetting_worst_class (points), retention and
+            probes by task, the curve's summary, last losses, codebook health, cost.
         checkpoint: folder of the adapted model.
+        worst: the prior task and the class behind forgetting_worst and forgetting_worst_class.
     """
 
     metrics: dict[str, float]
     checkpoint: str
+    worst: dict[str, str]
 
 
 def run_trial(
@@ -51,8 +54,8 @@ def run_trial(
     Args:
         config: the whole of the trial.
         prepared: what all trials share.
-        folder: of this trial; holds `mixture.parquet`, what it trains on, and the state to resume from, then
-            `checkpoint/` and `result.json`. A folder with a result is not run again.
+        folder: of this trial; holds `mixture.parquet`, what it trains on, `curve.jsonl` and the state to resume
+            from, then `evaluation/dev`, `checkpoint/` and `result.json`. A folder with a result is not run again.
         report: called after every step.
         train_callbacks: of Ray Train, where several workers train; they hear what rank 0 reports.
 
@@ -65,18 +68,18 @@ def run_trial(
     if result_path.exists():
         return TrialResult(**json.loads(result_path.read_text()))
     began = time.perf_counter()
-    adapted, last = _adapt(config, prepared, folder, report, train_callbacks)
+    watch = Watch(config, prepared, folder)
+    adapted, last = _adapt(config, prepared, folder, report, train_callbacks, watch)
     trained_s = time.perf_counter() - began
-    evaluation = evaluate_encoder(
-        adapted.encoder,
-        find_tasks(ClipStore(prepared.new_shards), ClipStore(prepared.prior_shards)),
-        config.probe,
-    )
+    evaluation, change = watch.score(adapted.encoder)
+    write_evaluation(evaluation, split_folder(folder, "dev"))
     metrics = {
-        **compare(read_baseline(prepared.baseline), evaluation)._asdict(),
+        **change.metrics(),
         **_probe_metrics(evaluation),
         **last,
+        **watch.end(int(last.get("model/steps", 0)), evaluation, change),
         "train_seconds": trained_s,
+        "evaluation_seconds": watch.seconds,
         "trial_seconds": time.perf_counter() - began,
     }
     checkpoint = folder / "checkpoint"
@@ -87,10 +90,17 @@ def run_trial(
         "made_by": provenance(),
     }
     save_checkpoint(replace(adapted, provenance=made_by), checkpoint)
-    result = TrialResult(metrics, str(checkpoint))
+    record_dev_use(prepared.baseline, checkpoint, _purpose(config, folder))
+    result = TrialResult(metrics, str(checkpoint), change.worst())
     write_whole_text(result_path, json.dumps(result._asdict(), indent=1))
     (folder / "state.pt").unlink(missing_ok=True)
     return result
+
+
+def _purpose(config: TrialConfig, folder: Path) -> str:
+    """What the ledger says: a trial, and how often it was looked at on its way."""
+    every = config.evaluation.every
+    return f"trial {folder.name}{f', every {every} steps' if every else ''}"
 
 
 def _claim(folder: Path, config: TrialConfig, prepared: Prepared) -> None:
@@ -111,33 +121,32 @@ def _adapt(
     folder: Path,
     report: Callable[[StepReport], None],
     train_callbacks: Sequence[UserCallback],
+    watch: Watch,
 ) -> Launched:
     """Train in this process, or with several workers under Ray Train."""
     drawn = read_mixture(config.sampling, prepared)
     write_mixture(drawn, folder / MIXTURE_FILE)
     adapt_config = replace(config.adapt_config(), replay_ratio=drawn.replay_ratio)
     if config.training.num_workers > 1:
-        return launch_adapt(prepared.base, drawn.mixture, adapt_config, folder, train_callbacks)
-    state_path, last = folder / "state.pt", dict[str, float]()
+        return launch_adapt(prepared.base, drawn.mixture, adapt_config, folder, train_callbacks, watch)
+    state_path = folder / "state.pt"
+    state = load_state(state_path) if state_path.exists() else None
+    last: dict[str, float] = state["last"] if state else {}
 
     def keep_last(step: StepReport) -> None:
-        last.update({f"{step.stage}/{name}": value for name, value in step.metrics.items()})
+        last.update(step.by_stage())
         report(step)
 
     hooks = Hooks(
         report=keep_last,
-        save=lambda state: save_state(state, state_path),
-        state=load_state(state_path) if state_path.exists() else None,
+        save=lambda state: save_state(state | {"last": dict(last)}, state_path),
+        state=state,
         save_every=config.training.checkpoint_every,
+        observe=watch,
     )
     base = load_checkpoint(prepared.base)
     return Launched(adapt(base, drawn.mixture, adapt_config, hooks, local_worker()), last)
 
 
 def _probe_metrics(evaluation: Evaluation) -> dict[str, float]:
-    return {
-        f"probe/{role}/{task}/{name}": value
-        for role, scores in evaluation._asdict().items()
-        for task, score in scores.items()
-        for name, value in (("macro_f1", score.macro_f1), ("accuracy", score.accuracy))
-    }
+    return {f"probe/{result.role}/{result.name}/{result.metric}": result.score.score for result in evaluation.results}

@@ -20,9 +20,10 @@ from sonar.search.journal import Journal
 from sonar.search.prepare import Prepared
 from sonar.search.searcher import TrialSource
 from sonar.search.trial import run_trial
+from sonar.search.watch import CURVE_TERMS
 from sonar.train.loop import StepReport
 
-REPORT_INTERVAL_S = 2.0  # of one trial's metrics to the driver
+REPORT_INTERVAL_S = 2.0  # of one trial's metrics to the driver; points of its curve go at once
 IDLE_CPU = 0.01  # what a trial holds while its workers hold the rest; Tune refuses 0
 
 
@@ -105,9 +106,9 @@ def _trainable(config: dict[str, Any], *, prepared: Prepared, folder: str, threa
 
     def report(step: StepReport) -> None:
         nonlocal sent
-        if time.monotonic() - sent >= REPORT_INTERVAL_S:
+        if time.monotonic() - sent >= REPORT_INTERVAL_S or step.metrics.keys() & CURVE_TERMS:
             sent = time.monotonic()
-            tune.report({f"{step.stage}/{name}": value for name, value in step.metrics.items()} | {"step": step.step})
+            tune.report(step.by_stage() | {"step": step.step})
 
     callbacks = (TuneReportCallback(),) if trial_config.training.num_workers > 1 else ()
     result = run_trial(trial_config, prepared, Path(folder) / "trials" / config["trial_id"], report, callbacks)

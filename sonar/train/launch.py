@@ -19,7 +19,7 @@ from sonar.files import write_whole_text
 from sonar.train.adapt import Mixture, adapt
 from sonar.train.loop import StepReport
 from sonar.train.settings import AdaptConfig
-from sonar.train.stages import Hooks, Worker
+from sonar.train.stages import Hooks, Observe, Worker, observe_nothing
 
 ADAPTED_FOLDER = "adapted"
 STATE_FILE = "state.pt"
@@ -35,7 +35,12 @@ class Launched(NamedTuple):
 
 
 def launch_adapt(
-    base: str, mixture: Mixture, config: AdaptConfig, folder: Path, callbacks: Sequence[UserCallback] = ()
+    base: str,
+    mixture: Mixture,
+    config: AdaptConfig,
+    folder: Path,
+    callbacks: Sequence[UserCallback] = (),
+    observe: Observe = observe_nothing,
 ) -> Launched:
     """Adapt with `config.training.num_workers` data-parallel workers in a Ray Train `TorchTrainer`.
 
@@ -48,6 +53,7 @@ def launch_adapt(
         config: what to train.
         folder: of the trial, on storage that every node sees.
         callbacks: hear the metrics that rank 0 reports.
+        observe: what rank 0 does after every step, see `Hooks`; it travels to the worker.
 
     Returns:
         The adapted checkpoint, as rank 0 saved it, and what it last reported.
@@ -65,6 +71,7 @@ def launch_adapt(
             "index": (mixture.new_index, mixture.prior_index, mixture.pool_index),
             "config": config,
             "folder": str(folder),
+            "observe": observe,
         },
         scaling_config=ScalingConfig(num_workers=config.training.num_workers, use_gpu=torch.cuda.is_available()),
         run_config=RunConfig(
@@ -93,18 +100,26 @@ def _worker_loop(job: dict[str, Any]) -> None:
     last: dict[str, float] = {}
 
     def report(step: StepReport) -> None:
-        last.update({f"{step.stage}/{name}": value for name, value in step.metrics.items()}, step=step.step)
+        last.update(step.by_stage(), step=step.step)
 
     def save(state: dict[str, Any]) -> None:
         with tempfile.TemporaryDirectory() as temporary:
             checkpoint = None
             if worker.rank == 0:
-                save_state(state, Path(temporary) / STATE_FILE)
+                save_state(state | {"last": dict(last)}, Path(temporary) / STATE_FILE)
                 checkpoint = ray.train.Checkpoint.from_directory(temporary)
             ray.train.report(dict(last), checkpoint=checkpoint)
 
     config: AdaptConfig = job["config"]
-    hooks = Hooks(report=report, save=save, state=_last_state(), save_every=config.training.checkpoint_every)
+    state = _last_state()
+    last.update(state["last"] if state else {})
+    hooks = Hooks(
+        report=report,
+        save=save,
+        state=state,
+        save_every=config.training.checkpoint_every,
+        observe=job["observe"] if worker.rank == 0 else observe_nothing,
+    )
     mixture = Mixture(new, new_index, prior, prior_index, pool_index)
     folder = Path(job["folder"])
     try:

@@ -97,6 +97,11 @@ class StepReport(NamedTuple):
     num_steps: int
     metrics: dict[str, float]
 
+    def by_stage(self) -> dict[str, float]:
+        """The metrics as `STAGE/NAME`, and `STAGE/steps`: how many are done."""
+        named = {f"{self.stage}/{name}": value for name, value in self.metrics.items()}
+        return named | {f"{self.stage}/steps": float(self.step)}
+
 
 OnStep = Callable[[StepReport, StageState], None]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -25,6 +25,14 @@ def local_worker() -> Worker:
     return Worker(device=torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
 
+Observe = Callable[[StepReport, Mapping[str, nn.Module]], dict[str, float]]
+
+
+def observe_nothing(report: StepReport, models: Mapping[str, nn.Module]) -> dict[str, float]:
+    """Show nothing beside what a step itself shows."""
+    return {}
+
+
 class Hooks(NamedTuple):
     """What the outside hears of a run.
 
@@ -33,12 +41,14 @@ class Hooks(NamedTuple):
         save: called with the whole training state at intervals and after each stage.
         state: the state to resume from, as `save` got it, or None.
         save_every: steps between two calls of `save`.
+        observe: looks at the models after every step, leaves them as they are, and says what else the step shows.
     """
 
     report: Callable[[StepReport], None]
     save: Callable[[dict[str, Any]], None]
     state: dict[str, Any] | None = None
     save_every: int = 200
+    observe: Observe = observe_nothing
 
 
 class Leg(NamedTuple):
@@ -121,7 +131,8 @@ class _Run:
             del self.built[leg.stage]  # and with it the teachers that only this stage had
 
     def _on_step(self, report: StepReport, state: StageState) -> None:
-        self.hooks.report(report)
+        observed = self.hooks.observe(report, self.plan.models)
+        self.hooks.report(report._replace(metrics=report.metrics | observed))
         self.states[report.stage] = state
         if state.ended or state.step % self.hooks.save_every == 0:
             self.hooks.save(self._state())

@@ -7,10 +7,11 @@ import pytest
 from stores import write_store
 from tiny import NUM_CODES, make_base, make_store
 
-from sonar.checkpoint import load_tokenizer, save_checkpoint
+from sonar.checkpoint import load_checkpoint, load_tokenizer, save_checkpoint
 from sonar.data.stream import ClipStore, batch_clips
 from sonar.evaluate import embed_store
-from sonar.evaluate.embed import tokenize_batches
+from sonar.evaluate.embed import embed_layers, tokenize_batches
+from sonar.evaluate.features import FeatureCache
 
 SECONDS = (0.5, 0.31, 1.0, 1.4, 0.77)
 
@@ -50,3 +51,23 @@ def test_actors_give_the_features_of_one_process_in_the_order_asked_for(
     assert counts.shape == (37, NUM_CODES)
     np.testing.assert_allclose(embeddings, here.embeddings, atol=1e-5)
     assert np.array_equal(counts, here.code_counts)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_cache_that_the_actors_filled_is_read_without_a_forward_pass(
+    local_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embed_store, "BLOCK_CLIPS", 8)
+    store = write_store(tmp_path / "shards", make_store("birds", 20, seconds=SECONDS))
+    save_checkpoint(make_base(), tmp_path / "base")
+    rows = np.random.default_rng(0).permutation(20)
+    embed_store.fill_cache(tmp_path / "base", store, rows, 1.0, tmp_path / "cache")
+    encoder = load_checkpoint(tmp_path / "base").encoder
+    expected = embed_layers(encoder, batch_clips(ClipStore(store), rows, 1.0))
+    encoder.register_forward_hook(lambda *_: pytest.fail("a forward pass"))
+    found = FeatureCache(encoder, tmp_path / "cache").layers(ClipStore(store), rows, 1.0)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    monkeypatch.setattr(embed_store, "embed_store", lambda *_, **__: pytest.fail("made twice"))
+    embed_store.fill_cache(tmp_path / "base", store, rows, 1.0, tmp_path / "cache")

@@ -1,10 +1,19 @@
 """The metrics against the paper's own numbers and their closed forms."""
 
+from random import Random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sonar.evaluate.metrics import forgetting_rate, mean_forgetting, plasticity, worst_forgetting
+from sonar.evaluate.metrics import (
+    forgetting_rate,
+    mean_forgetting,
+    plasticity,
+    worst_class,
+    worst_forgetting,
+    worst_task,
+)
 
 scores = st.dictionaries(st.sampled_from("abcd"), st.floats(0.1, 100), min_size=1)
 positive = st.floats(0.1, 100)
@@ -57,3 +66,33 @@ def test_a_base_that_scores_nothing_has_no_rate(before: float) -> None:
 def test_different_tasks_are_not_compared(metric: object, before: dict[str, float], after: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="must be the same and at least one"):
         metric(before, after)  # type: ignore[operator]
+
+
+@given(scores, st.randoms())
+def test_the_worst_task_is_the_one_that_no_other_exceeds(before: dict[str, float], random: Random) -> None:
+    after = {task: random.uniform(0, 100) for task in before}
+    name, lost = worst_task(before, after)
+    assert lost == forgetting_rate(before[name], after[name]) == worst_forgetting(before, after)
+    assert all(forgetting_rate(before[task], after[task]) <= lost for task in before)
+
+
+def test_the_worst_class_is_counted_in_points_so_that_one_of_score_0_takes_part() -> None:
+    before = {"a": {"x": 0.0, "y": 50.0}, "b": {"x": 90.0}}
+    assert worst_class(before, {"a": {"x": 10.0, "y": 30.0}, "b": {"x": 65.0}}) == ("b/x", 25.0)
+    assert worst_class(before, before) == ("a/x", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ({"a": {"x": 1.0}}, {"a": {"y": 1.0}}, r"classes of task a before \['x'\] and after \['y'\] must be the same"),
+        ({"a": {"x": 1.0}}, {"b": {"x": 1.0}}, "must be the same"),
+        ({"a": {}}, {"a": {}}, "must be the same"),
+        ({}, {}, "no prior task has classes to compare"),
+    ],
+)
+def test_classes_of_different_tasks_are_not_compared(
+    before: dict[str, dict[str, float]], after: dict[str, dict[str, float]], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        worst_class(before, after)

@@ -1,0 +1,160 @@
+"""Every probe on one's own labelled audio, with its interval, beside what needs no encoder; and what it costs.
+
+    python bench/probes.py runs/probes --audio BIRDS --audio MUSIC --base CHECKPOINT
+
+A pack is a folder or manifest of audio; its probes are fitted on train and scored on dev. Audio is prepared once in the
+storage, and the time counts from there. Intervals are of 95 %, over recordings.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any, NamedTuple, TypeVar
+
+import torch
+import typer
+
+from sonar.checkpoint import load_checkpoint
+from sonar.cli.app import guarded
+from sonar.cli.options import Assignments, ConfigFile, Storage, configure
+from sonar.data.stream import ClipStore
+from sonar.evaluate.bootstrap import score_interval
+from sonar.evaluate.features import FeatureCache, Features, LogMelStatistics
+from sonar.evaluate.probes.config import ProbeConfig
+from sonar.evaluate.record import TaskResult
+from sonar.evaluate.run import Task, evaluate_task, labelled_tasks, probe_data
+from sonar.evaluate.scores import chance_score
+from sonar.experiment import SMALL_SCALE
+from sonar.files import write_whole_text
+from sonar.model.encoder import BeatsEncoder
+from sonar.provenance import provenance
+from sonar.search.prepare import cache_of, load_domain, shard_corpora
+from sonar.search.run import ray_session
+
+Result = TypeVar("Result")
+SPLIT = "dev"
+LOG_MEL = "log-mel statistics"
+PROBES: dict[str, dict[str, Any]] = {
+    "ridge": {"probe": "ridge"},
+    "ridge, mean of layers": {"probe": "ridge", "layer": "mean"},
+    "ridge, best layer": {"probe": "ridge", "layer": "best"},
+    "logistic": {"probe": "logistic"},
+    "kNN": {"probe": "knn"},
+    "attentive": {"probe": "attentive"},
+}
+
+
+class Cost(NamedTuple):
+    """Seconds on the clock, and of processors: the same on a busy machine."""
+
+    clock_s: float
+    cpu_s: float
+
+
+class Cell(NamedTuple):
+    """One probe on one pack; what making its features took, and what choosing, fitting and scoring did."""
+
+    result: TaskResult
+    features: Cost
+    probe: Cost
+
+
+def bench(
+    folder: Annotated[Path, typer.Argument(help="Folder for the table.")],
+    audio: Annotated[list[str], typer.Option(help="Folder or manifest of a labelled pack; repeat it for several.")],
+    base: Annotated[Path, typer.Option(help="BEATs file or folder of ours.")],
+    config_file: ConfigFile = None,
+    assignments: Assignments = None,
+    storage: Storage = Path("runs"),
+    probes: Annotated[str, typer.Option(help="Probes with semicolons between; all of them where not given.")] = "",
+    threads: Annotated[int, typer.Option(help="Of torch.")] = 2,
+) -> None:
+    """Run every probe on every pack and print the tables."""
+    torch.set_num_threads(threads)
+    config = configure(SMALL_SCALE, config_file, assignments).probe
+    tasks = _tasks(audio, storage)
+    encoder = load_checkpoint(base).encoder
+    names = [name.strip() for name in probes.split(";")] if probes else list(PROBES)
+    kinds = {name: replace(config, **PROBES[name]) for name in names}
+    cells: dict[tuple[str, str], Cell] = {}
+    with TemporaryDirectory() as cache:
+        for task in tasks:
+            for name, cell in _evaluate(task, encoder, kinds, Path(cache)):
+                cells[task.name, name] = cell
+            typer.echo(f"{task.name}: " + ", ".join(f"{n} {cells[task.name, n].result.score.score:.1f}" for n in names))
+    text = "\n".join([*_scores([task.name for task in tasks], [LOG_MEL, *names], cells), "", *_seconds(names, cells)])
+    made_by = provenance()
+    typer.echo(f"\n{text}\n\ncommit {made_by['commit']}{' (changed)' if made_by['dirty'] else ''}, {threads} threads")
+    write_whole_text(folder / "probes.md", text + "\n")
+    write_whole_text(folder / "provenance.json", json.dumps(made_by, indent=1))
+
+
+def _tasks(audio: Sequence[str], storage: Path) -> list[Task]:
+    cache = cache_of(storage)
+    with ray_session("local"):
+        clips = [load_domain(Path(path).name, path, cache, typer.echo) for path in audio]
+        shards = shard_corpora(clips, cache, typer.echo)
+    return [task for folder in shards for task in labelled_tasks(ClipStore(folder), "control")]
+
+
+def _evaluate(
+    task: Task, encoder: BeatsEncoder, kinds: dict[str, ProbeConfig], cache: Path
+) -> Iterator[tuple[str, Cell]]:
+    statistics = LogMelStatistics(encoder.config.fbank)
+    yield LOG_MEL, _timed(task, statistics, ProbeConfig(clip_seconds=next(iter(kinds.values())).clip_seconds))
+    for name, config in kinds.items():
+        yield name, _timed(task, FeatureCache(encoder, cache), config)
+
+
+def _timed(task: Task, features: Features, config: ProbeConfig) -> Cell:
+    """The features are asked for twice; a cache has them the second time."""
+    _, made = _cost_of(lambda: probe_data(features, task, ("train", SPLIT), config))
+    result, probed = _cost_of(lambda: evaluate_task(features, task, config, SPLIT))
+    return Cell(result, made, probed)
+
+
+def _cost_of(work: Callable[[], Result]) -> tuple[Result, Cost]:
+    began, cpu = time.perf_counter(), time.process_time()
+    result = work()
+    return result, Cost(time.perf_counter() - began, time.process_time() - cpu)
+
+
+def _scores(packs: Sequence[str], names: Sequence[str], cells: dict[tuple[str, str], Cell]) -> Iterator[str]:
+    """Rows of Markdown: percent."""
+    yield f"| pack | metric | classes | clips | recordings | chance | {' | '.join(names)} |"
+    yield "|---" * (len(names) + 6) + "|"
+    for pack in packs:
+        result = cells[pack, names[0]].result
+        said = result.predictions
+        facts = [pack, result.metric, len(said.classes), len(said.truth), len(set(said.groups))]
+        chance = f"{chance_score(said, result.metric):.1f}"
+        scored = [_with_interval(cells[pack, name].result) for name in names]
+        yield f"| {' | '.join(map(str, [*facts, chance, *scored]))} |"
+
+
+def _with_interval(result: TaskResult) -> str:
+    if len(set(result.predictions.groups)) < 2:
+        return f"{result.score.score:.1f} [one recording]"
+    interval = score_interval(result.predictions, result.metric).interval
+    return f"{result.score.score:.1f} [{interval.low:.1f}, {interval.high:.1f}]"
+
+
+def _seconds(names: Sequence[str], cells: dict[tuple[str, str], Cell]) -> Iterator[str]:
+    """Rows of Markdown: seconds of all packs; a probe that reads what an earlier one has cached makes no features."""
+    yield "| all packs, seconds | features | of processors | probe | of processors |"
+    yield "|---" * 5 + "|"
+    for name in names:
+        of_all = [cell for (_, kind), cell in cells.items() if kind == name]
+        costs = [seconds for cell in of_all for seconds in (*cell.features, *cell.probe)]
+        yield f"| {name} | {' | '.join(f'{sum(costs[i::4]):.1f}' for i in range(4))} |"
+
+
+if __name__ == "__main__":
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(bench)
+    guarded(app)

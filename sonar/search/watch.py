@@ -1,0 +1,97 @@
+"""Scores an encoder while it is trained: the points of its forgetting curve."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+
+from torch import nn
+
+from sonar.data.stream import ClipStore
+from sonar.evaluate.curve import CurvePoint, add_point, read_curve, summarise_curve
+from sonar.evaluate.record import Evaluation
+from sonar.evaluate.run import Change, Task, compare, evaluate_encoder, find_tasks
+from sonar.experiment import TrialConfig
+from sonar.model.encoder import BeatsEncoder
+from sonar.search.prepare import Prepared, read_baseline
+from sonar.train.loop import StepReport
+
+STAGE = "model"  # the only one that changes the encoder
+CURVE_TERMS = ("plasticity", "forgetting_rate", "forgetting_worst")  # what a watched step shows beside its losses
+
+
+class Watch:
+    """The evaluations of one trial on the dev split; travels to any worker.
+
+    Attributes:
+        seconds: spent on evaluations by this process.
+    """
+
+    def __init__(self, config: TrialConfig, prepared: Prepared, folder: Path) -> None:
+        """Of the trial in `folder`."""
+        self._config, self._prepared, self._folder = config, prepared, folder
+        self.seconds = 0.0
+
+    def __call__(self, report: StepReport, models: Mapping[str, nn.Module]) -> dict[str, float]:
+        """Score the encoder after the steps of the model stage that `evaluation.every` divides, but the last.
+
+        After the last step the trial itself scores it.
+
+        Returns:
+            What is to be shown with the step; nothing where it is not watched.
+        """
+        every = self._config.evaluation.every
+        if report.stage != STAGE or not every or report.step % every or report.step == report.num_steps:
+            return {}
+        encoder = models["encoder"]
+        assert isinstance(encoder, BeatsEncoder)
+        was_training = encoder.training
+        evaluation, change = self.score(encoder)
+        encoder.train(was_training)
+        return self._keep(report.stage, report.step, evaluation, change)
+
+    @cached_property
+    def _tasks(self) -> list[Task]:
+        return find_tasks(ClipStore(self._prepared.new_shards), ClipStore(self._prepared.prior_shards))
+
+    @cached_property
+    def _baseline(self) -> Evaluation:
+        return read_baseline(self._prepared.baseline)
+
+    def score(self, encoder: BeatsEncoder) -> tuple[Evaluation, Change]:
+        """Scores of all tasks, and their change against the base; the encoder is left in eval mode."""
+        began = time.perf_counter()
+        evaluation = evaluate_encoder(encoder, self._tasks, self._config.probe)
+        change = compare(self._baseline, evaluation)
+        self.seconds += time.perf_counter() - began
+        return evaluation, change
+
+    def end(self, step: int, evaluation: Evaluation, change: Change) -> dict[str, float]:
+        """Write the last point and say what the curve says; nothing where only the end was asked for.
+
+        Args:
+            step: steps that the model stage had.
+            evaluation: of the encoder that the trial leaves.
+            change: of it.
+        """
+        if not self._config.evaluation.every:
+            return {}
+        last = self._keep("end", step, evaluation, change)
+        summary = summarise_curve(read_curve(self._folder))
+        # The series of the watched steps ends with what the trial ends with.
+        shown = {f"{STAGE}/{name}": value for name, value in last.items()}
+        return shown | {f"curve/{name}": float(value) for name, value in summary._asdict().items()}
+
+    def _keep(self, stage: str, step: int, evaluation: Evaluation, change: Change) -> dict[str, float]:
+        """Write a point, the first time behind that of the base, and return its numbers."""
+        numbers = {name: value for name, value in change.metrics().items() if name in CURVE_TERMS}
+        if not read_curve(self._folder):
+            add_point(CurvePoint("base", 0, 0.0, 0.0, 0.0, _scores(self._baseline)), self._folder)
+        add_point(CurvePoint(stage, step, **numbers, scores=_scores(evaluation)), self._folder)
+        return numbers
+
+
+def _scores(evaluation: Evaluation) -> dict[str, float]:
+    return {result.name: result.score.score for result in evaluation.results}
