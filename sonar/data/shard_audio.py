@@ -50,6 +50,21 @@ def encode_slice(asked: AudioSlice) -> Encoded:
         return BadClip(str(error), settled=True)
 
 
+def decode_middle(asked: tuple[AudioSlice, int]) -> np.ndarray:
+    """The samples around the middle of a clip, at most as many as asked for: (T,) float32 at 16 kHz.
+
+    Raises:
+        AudioError: the file cannot be decoded.
+    """
+    clip, num_samples = asked
+    return middle(decode_clip(clip.path, clip.start_s, clip.duration_s), num_samples)
+
+
+def middle(wave: np.ndarray, num_samples: int) -> np.ndarray:
+    """At most `num_samples` around the middle."""
+    return wave[max(0, (len(wave) - num_samples) // 2) :][:num_samples]
+
+
 def encode_wav(waveform: np.ndarray) -> bytes:
     """16-bit WAV of (T,) float samples at 16 kHz."""
     # Scaled by hand: a 16-bit file comes back bit by bit, and overshoot is clipped and not wrapped.
