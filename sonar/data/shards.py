@@ -16,8 +16,8 @@ import os
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -98,9 +98,11 @@ def write_shards(
         tally = _Tally(len(clips), max_bad_fraction, on_progress)
         for record in records.values():
             tally.add(record)
-        for key in _pass([part for part in parts if part.key not in records], folder, concurrency):
-            records[key] = _seen_from_here(key, folder)
-            tally.add(records[key])
+        left = [part for part in parts if part.key not in records]
+        with closing(_pass(left, folder, concurrency)) as written:  # stderr comes back before an error is told
+            for key in written:
+                records[key] = _seen_from_here(key, folder)
+                tally.add(records[key])
         return finish([records[part.key] for part in parts], folder, manifest)
 
 
@@ -164,7 +166,7 @@ class _Tally:
             )
 
 
-def _pass(parts: Sequence[Part], folder: ShardFolder, concurrency: int | None) -> Iterator[str]:
+def _pass(parts: Sequence[Part], folder: ShardFolder, concurrency: int | None) -> Generator[str, None, None]:
     """Write parts in Ray's workers, a task each; yields the key of each when it is done."""
     if not parts:
         return
@@ -228,6 +230,8 @@ def _held_back_stderr() -> Iterator[None]:
         os.dup2(held.fileno(), 2)
         try:
             yield
+        except GeneratorExit:  # no failure of Ray's: its user has had enough
+            raise
         except BaseException:
             held.seek(0)
             os.write(stderr, held.read())
