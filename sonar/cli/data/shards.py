@@ -106,7 +106,7 @@ def _print(folder: ShardFolder, summary: ShardSummary) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("stratum", *(f"{name}" for name in ("clips", "hours", "MB", "quarantined")))
+    table = Table("stratum", "clips", "hours", "MB", "quarantined")
     for column in table.columns[1:]:
         column.justify = "right"
     for name, one in summary.strata.items():
