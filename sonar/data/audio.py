@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -15,18 +16,18 @@ import numpy as np
 import soundfile
 import soxr
 
+from sonar.data.audio_errors import AudioError as AudioError
+from sonar.data.audio_errors import Quarantined as Quarantined
+from sonar.data.containers import check_suffix, check_whole, counts_frames, mpeg_seconds, not_audio
+from sonar.data.storage import is_url, read_bytes
+
 SAMPLE_RATE = 16_000  # Hz, of every model here
 MAX_SECONDS = 4 * 3600.0  # a longer clip is a recording that wants cutting, or a lying header
 MIN_RATE, MAX_RATE = 1_000, 1_000_000  # Hz; bat detectors reach 500 kHz
 MAX_PEAK = 8.0  # of full scale: lossy codecs overshoot a little, integers stored as floats by thousands
 SHORT_BY_SECONDS = 0.05  # a clip may end so much before its manifest says: resampling and headers round
+_COUNTED_VALUES = 2**16  # decoded at a time where nothing is kept: they stay in the processor's cache
 _BLOCK_VALUES = 2**20  # decoded at a time, so that memory follows the audio and not what a header declares
-_UNKNOWN_LENGTH = 0xFFFFFFFF  # what a program that writes to a pipe declares
-_OGG_PAGE_MAX, _OGG_END_OF_STREAM = 65_307, 4
-
-
-class AudioError(ValueError):
-    """A file that holds no usable audio; the message is the reason."""
 
 
 class AudioInfo(NamedTuple):
@@ -37,14 +38,6 @@ class AudioInfo(NamedTuple):
     channels: int
 
 
-class Quarantined(NamedTuple):
-    """A file that is left out: its path, the reason, and its sha256 (empty when it cannot be read)."""
-
-    path: str
-    reason: str
-    sha256: str
-
-
 def seconds_to_samples(seconds: float, sample_rate: int = SAMPLE_RATE) -> int:
     """Number of samples in `seconds`; the one place where seconds become samples."""
     return round(seconds * sample_rate)
@@ -53,9 +46,14 @@ def seconds_to_samples(seconds: float, sample_rate: int = SAMPLE_RATE) -> int:
 def decode_audio(source: str | Path | bytes, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
     """Decode a whole file to mono at `sample_rate`.
 
+    A file at `sample_rate` keeps its very samples. Others are resampled by soxr at its high quality: to 16 kHz, from
+    8 to 192 kHz, away from the ends, a sine in the lower half of the band that both rates hold keeps amplitude and
+    phase within 0.001 % of its amplitude, up to seven eighths of it (7 kHz) within 0.1 %, and what lies above 8.2 kHz
+    is 100 dB down.
+
     Args:
-        source: path of a regular file, or its bytes. The content decides on the format, not the suffix.
-        sample_rate: of the result, Hz; resampled by soxr at its high quality.
+        source: path of a regular file, URL, or a file's bytes. The content decides on the format, not the suffix.
+        sample_rate: of the result, Hz.
 
     Returns:
         (T,) float32 waveform, T > 0, the mean of the channels.
@@ -64,24 +62,39 @@ def decode_audio(source: str | Path | bytes, sample_rate: int = SAMPLE_RATE) -> 
         AudioError: missing, not a regular file, empty, not audio, truncated, without samples, too long, or with
             samples that are not finite or far beyond full scale.
     """
-    with _open(source) as raw:
-        _check_whole(raw)
-        counted = _counts_frames(raw)
-        raw.seek(0)
-        try:
-            with soundfile.SoundFile(raw if isinstance(source, bytes) else str(source)) as file:
-                info = _header(file)
-                mono = _read_mono(file)
-                declared = file.frames
-        except soundfile.LibsndfileError as error:
-            raise AudioError(f"cannot be decoded: {error.error_string.strip()}") from error
-    if counted and len(mono) < declared:
-        raise AudioError(f"truncated: {len(mono)} of {declared} samples can be decoded")
-    if info.sample_rate != sample_rate:
-        mono = soxr.resample(mono, info.sample_rate, sample_rate, quality="HQ")
+    with _opened(source) as opened:
+        mono = np.concatenate(
+            [block.mean(axis=1, dtype=np.float32) for block in _blocks(opened.file)]
+        )  # (T, C) -> (T,)
+        opened.refuse_fewer(len(mono))
+    if opened.info.sample_rate != sample_rate:
+        mono = soxr.resample(mono, opened.info.sample_rate, sample_rate, quality="HQ")
     if len(mono) == 0:
-        raise AudioError("no samples")
+        raise AudioError("no samples", "no samples")
     return np.ascontiguousarray(mono, dtype=np.float32)
+
+
+def check_audio(source: str | Path | bytes, name: str) -> AudioInfo:
+    """Decode a whole file and keep nothing of it: memory does not grow with its length.
+
+    Args:
+        source: as for `decode_audio`.
+        name: of the file; a suffix of another format is refused.
+
+    Returns:
+        Its header, with the length that was decoded.
+
+    Raises:
+        AudioError: as `decode_audio`, or the suffix belongs to another format.
+    """
+    with _opened(source) as opened:
+        check_suffix(name, opened.file.format)
+        num_frames = _count_frames(opened.file)
+        opened.refuse_fewer(num_frames)
+    duration_s = num_frames / opened.info.sample_rate
+    if seconds_to_samples(duration_s) == 0:
+        raise AudioError("no samples", "no samples")
+    return opened.info._replace(duration_s=duration_s)
 
 
 def decode_clip(path: str | Path, start_s: float, duration_s: float) -> np.ndarray:
@@ -100,18 +113,14 @@ def decode_clip(path: str | Path, start_s: float, duration_s: float) -> np.ndarr
     return cut
 
 
-def probe_audio(path: str | Path) -> AudioInfo:
+def probe_audio(source: str | Path | bytes) -> AudioInfo:
     """Read the header only.
 
     Raises:
         AudioError: missing, not a regular file, empty, not audio, or a header beyond what is read here.
     """
-    with _open(path):
-        try:
-            with soundfile.SoundFile(str(path)) as file:
-                return _header(file)
-        except soundfile.LibsndfileError as error:
-            raise AudioError(f"cannot be decoded: {error.error_string.strip()}") from error
+    with _open(source) as raw, _sound_file(source, raw) as file:
+        return _header(file)
 
 
 def file_sha256(path: str | Path) -> str:
@@ -127,99 +136,116 @@ def file_sha256(path: str | Path) -> str:
     return digest.hexdigest()
 
 
+class _Opened(NamedTuple):
+    """A file before its first sample; `counted` where its header counts its frames and does not guess."""
+
+    file: soundfile.SoundFile
+    info: AudioInfo
+    counted: bool
+
+    def refuse_fewer(self, num_frames: int) -> None:
+        """Refuse a file of which fewer frames were decoded than it declares."""
+        if self.counted and num_frames < self.file.frames:
+            raise AudioError(f"truncated: {num_frames} of {self.file.frames} samples can be decoded", "truncated")
+
+
+@contextmanager
+def _opened(source: str | Path | bytes) -> Iterator[_Opened]:
+    with _open(source) as raw:
+        check_whole(raw)
+        counted = counts_frames(raw)
+        present_s = 0.0 if counted else mpeg_seconds(raw)
+        with _sound_file(source, raw) as file:
+            info = _header(file)
+            _refuse_low_guess(info, present_s)
+            yield _Opened(file, info, counted)
+
+
+def _refuse_low_guess(info: AudioInfo, present_s: float) -> None:
+    """Refuse an MP3 that goes on where libsndfile guesses it to end, and stops."""
+    if present_s > info.duration_s + SHORT_BY_SECONDS:
+        read = f"only {info.duration_s:.1f} of {present_s:.1f} s would be decoded"
+        cause = "an MP3 of varying bit rate without a count of its frames; `ffmpeg -i IN -c copy OUT` writes one"
+        raise AudioError(f"{read}: {cause}", "bad header")
+
+
+@contextmanager
+def _sound_file(source: str | Path | bytes, raw: BinaryIO) -> Iterator[soundfile.SoundFile]:
+    """Opened by its path where it has one, which costs no call into Python per block."""
+    raw.seek(0)
+    try:
+        with soundfile.SoundFile(raw if isinstance(raw, io.BytesIO) else str(source)) as file:
+            yield file
+    except soundfile.LibsndfileError as error:
+        if content := not_audio(raw):
+            raise AudioError(f"cannot be decoded: its content is {content}", "wrong extension") from error
+        raise AudioError(f"cannot be decoded: {error.error_string.strip()}") from error
+
+
 def _open(source: str | Path | bytes) -> BinaryIO:
     """The bytes of a regular file that is not empty; a pipe or device is never opened."""
+    if is_url(source):  # type: ignore[arg-type]
+        source = _fetch(str(source))
     if isinstance(source, bytes):
-        size, path = len(source), None
-    else:
-        path = Path(source)
-        if not path.is_file():
-            raise AudioError("not a regular file" if path.exists() else "no such file")
-        size = path.stat().st_size
-    if size == 0:
-        raise AudioError("empty file")
-    if path is None:
-        return io.BytesIO(source)  # type: ignore[arg-type]
+        if not source:
+            raise AudioError("empty file", "empty")
+        return io.BytesIO(source)
+    path = Path(source)
+    if not path.is_file():
+        raise AudioError("not a regular file", "not a file") if path.exists() else AudioError("no such file", "missing")
+    if path.stat().st_size == 0:
+        raise AudioError("empty file", "empty")
     try:
         return path.open("rb")
     except OSError as error:
-        raise AudioError(f"cannot be opened: {error.strerror}") from error
+        raise AudioError(f"cannot be opened: {error.strerror}", "missing") from error
+
+
+def _fetch(url: str) -> bytes:
+    try:
+        return read_bytes(url)
+    except FileNotFoundError as error:
+        raise AudioError("no such file", "missing") from error
+    except OSError as error:
+        raise AudioError(f"cannot be read: {error}", "missing") from error
 
 
 def _header(file: soundfile.SoundFile) -> AudioInfo:
     info = AudioInfo(file.frames / file.samplerate, file.samplerate, file.channels)
     if not MIN_RATE <= info.sample_rate <= MAX_RATE:
-        raise AudioError(f"sample rate {info.sample_rate} Hz; read are {MIN_RATE} to {MAX_RATE} Hz")
+        raise AudioError(f"sample rate {info.sample_rate} Hz; read are {MIN_RATE} to {MAX_RATE} Hz", "bad header")
     if info.duration_s > MAX_SECONDS:
-        raise AudioError(f"the header declares {info.duration_s:.0f} s; at most {MAX_SECONDS:.0f} s are read")
+        raise AudioError(
+            f"the header declares {info.duration_s:.0f} s; at most {MAX_SECONDS:.0f} s are read", "bad header"
+        )
     return info
 
 
-def _read_mono(file: soundfile.SoundFile) -> np.ndarray:
-    """(T,) float32, T being what can be decoded."""
-    blocks = [np.empty(0, dtype=np.float32)]
+def _blocks(file: soundfile.SoundFile) -> Iterator[np.ndarray]:
+    """(T, C) float32 blocks, as long as any can be decoded; the first may be empty."""
     num_frames = max(1, _BLOCK_VALUES // file.channels)
-    while len(block := file.read(num_frames, dtype="float32", always_2d=True)):  # (T, C)
-        peak = float(np.abs(block).max())
-        if not np.isfinite(peak):
-            raise AudioError("samples that are NaN or infinite")
-        if peak > MAX_PEAK:
-            raise AudioError(f"samples up to {peak:.0f} times full scale; scale the file to [-1, 1]")
-        blocks.append(block.mean(axis=1, dtype=np.float32))  # (T, C) -> (T,)
-    return np.concatenate(blocks)
+    yield np.empty((0, 1), dtype=np.float32)
+    while len(block := file.read(num_frames, dtype="float32", always_2d=True)):
+        _check_level(block)
+        yield block
 
 
-def _check_whole(raw: BinaryIO) -> None:
-    """Refuse a WAV, AIFF or Ogg file that is cut off: libsndfile reads what is left without a word.
-
-    Raises:
-        AudioError: it ends before its own structure does.
-    """
-    magic = raw.read(12)
-    size = raw.seek(0, io.SEEK_END)
-    if magic[:4] == b"RIFF" and magic[8:] == b"WAVE":
-        _check_chunks(raw, size, "<", b"data")
-    elif magic[:4] == b"FORM" and magic[8:] in (b"AIFF", b"AIFC"):
-        _check_chunks(raw, size, ">", b"SSND")
-    elif magic[:4] == b"OggS":
-        _check_last_page(raw, size)
+def _count_frames(file: soundfile.SoundFile) -> int:
+    """How many can be decoded; integers are not looked at, as they are finite and within full scale."""
+    integers = file.subtype.startswith("PCM_")
+    kind = "int32" if integers else "float32"
+    block = np.empty((max(1, _COUNTED_VALUES // file.channels), file.channels), dtype=kind)  # (T, C)
+    num_frames = 0
+    while num_frames < file.frames and (count := file.buffer_read_into(block, dtype=kind)):
+        if not integers:
+            _check_level(block[:count])
+        num_frames += count
+    return num_frames
 
 
-def _check_chunks(raw: BinaryIO, size: int, byte_order: str, audio_chunk: bytes) -> None:
-    """Walk the chunks up to the audio: all of it must be there."""
-    position = 12
-    while position + 8 <= size:
-        raw.seek(position)
-        name, length = struct.unpack(byte_order + "4sI", raw.read(8))
-        present = size - position - 8
-        if name == audio_chunk:
-            if length != _UNKNOWN_LENGTH and length > present:
-                raise AudioError(f"truncated: {present} of {length} bytes of audio")
-            return
-        position += 8 + length + length % 2
-
-
-def _check_last_page(raw: BinaryIO, size: int) -> None:
-    """The last page of an Ogg file must be whole and marked as the end of the stream."""
-    raw.seek(max(0, size - _OGG_PAGE_MAX))
-    tail = raw.read()
-    page = tail[max(0, tail.rfind(b"OggS")) :]
-    if len(page) < 27 or not page[5] & _OGG_END_OF_STREAM:
-        raise AudioError("truncated: the last Ogg page does not end the stream")
-    segments = page[27 : 27 + page[26]]
-    if len(segments) < page[26] or len(page) < 27 + len(segments) + sum(segments):
-        raise AudioError("truncated: the last Ogg page is cut off")
-
-
-def _counts_frames(raw: BinaryIO) -> bool:
-    """Whether the number of frames is declared; an MP3 without a Xing or Info header has an estimate only."""
-    raw.seek(0)
-    head = raw.read(10)
-    if head[:3] == b"ID3" and len(head) == 10:
-        tag_size = sum(byte << 7 * place for place, byte in enumerate(reversed(head[6:])))
-        raw.seek(10 + tag_size)
-        head = raw.read(2)
-    if len(head) < 2 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
-        return True  # no MPEG frame
-    first_frame = raw.read(256)
-    return b"Xing" in first_frame or b"Info" in first_frame
+def _check_level(block: np.ndarray) -> None:
+    peak = max(float(block.max()), -float(block.min()))  # NaN if any sample is
+    if not np.isfinite(peak):
+        raise AudioError("samples that are NaN or infinite", "bad samples")
+    if peak > MAX_PEAK:
+        raise AudioError(f"samples up to {peak:.0f} times full scale; scale the file to [-1, 1]", "bad samples")

@@ -1,23 +1,23 @@
-"""Corpora on disk -> clips: what a manifest or a folder lists, checked file by file."""
+"""Corpora -> clips: what a manifest or a folder lists, checked file by file."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
-from sonar.data.audio import AudioError, Quarantined, decode_audio, file_sha256, probe_audio
+from sonar.data.audio import SHORT_BY_SECONDS
+from sonar.data.audio_errors import Quarantined
+from sonar.data.check import Checked
 from sonar.data.listing import Listed, list_folder
-from sonar.data.manifest import Clip, ManifestError, contained, read_manifest
-from sonar.data.splits import assign_splits, check_group_splits
+from sonar.data.manifest import SUFFIXES, Clip, read_manifest
+from sonar.data.quarantine import stratum_name
+from sonar.data.scan import ScanOptions, check_files
+from sonar.data.splits import check_group_splits, complete_splits
+from sonar.data.storage import as_root, contained, exists, is_url, join, name_of, parent_of, relative
 
 MAX_BAD_FRACTION = 0.05
 _SHOWN = 5  # bad files that an error names
-
-_Item = TypeVar("_Item")
 
 
 class ScanResult(NamedTuple):
@@ -28,42 +28,91 @@ class ScanResult(NamedTuple):
 
 
 def load_corpus(
-    path: str | Path, *, domain: str, seed: int = 0, max_bad_fraction: float = MAX_BAD_FRACTION
+    path: str | Path,
+    *,
+    domain: str,
+    seed: int = 0,
+    max_bad_fraction: float = MAX_BAD_FRACTION,
+    options: ScanOptions | None = None,
 ) -> ScanResult:
     """Read a corpus and check every file of it.
 
-    Understood are a manifest file (.csv or .parquet, see manifest.py; only headers are read, as the shards check the
-    rest), a folder with `metadata.csv` (columns file, label, and optionally split and source_id), and a folder of
-    class folders. Where no split is given, one is made by recording group.
+    Understood are a manifest file (.csv or .parquet, see manifest.py), whose audio must be what it was when the
+    manifest was made; a folder with `metadata.csv` (columns file, label, and optionally split and source_id); and a
+    folder of class folders. Where no split is given, one is made by recording group.
 
     Args:
-        path: manifest or folder.
+        path: manifest or folder, or the URL of one.
         domain: written to every clip of a folder.
         seed: of the split.
         max_bad_fraction: share of unusable files above which the scan stops.
+        options: how it is scanned.
 
     Raises:
         FileNotFoundError: nothing at `path`.
         ValueError: no audio in it, too many unusable files, or splits that tear a recording apart.
         ManifestError: a table lacks a column, or holds a value that does not fit.
     """
-    root = Path(path)
-    if not root.exists():
-        raise FileNotFoundError(f"no corpus at {root}; give a manifest, a folder with metadata.csv or class folders")
-    if root.is_file():
-        found = _check_all(read_manifest(root), _check_header)
-    else:
-        found = _check_all(list_folder(root), partial(_read, root, domain))
-    clips = [item for item in found if isinstance(item, Clip)]
-    bad = tuple(item for item in found if isinstance(item, Quarantined))
-    refuse_bad_share(bad, len(found), max_bad_fraction, str(root))
-    if clips and not clips[0].split:
-        clips = assign_splits(clips, seed=seed)
+    found = scan_corpus(path, domain=domain, options=options)
+    return finish_scan(found, name=str(path), max_bad_fraction=max_bad_fraction, seed=seed)
+
+
+def scan_corpus(
+    path: str | Path, *, domain: str, root: str | Path | None = None, options: ScanOptions | None = None
+) -> ScanResult:
+    """The part of `load_corpus` before anything is judged: clips may lack a split, and all files may be bad.
+
+    Args:
+        path: as for `load_corpus`.
+        domain: as for `load_corpus`.
+        root: of the audio paths of a manifest; its own folder by default.
+        options: how it is scanned.
+    """
+    place = as_root(path)
+    if not exists(place):
+        raise FileNotFoundError(f"no corpus at {path}; give a manifest, a folder with metadata.csv or class folders")
+    if place.partition("::")[0].endswith(SUFFIXES) if is_url(place) else Path(place).is_file():
+        base = parent_of(place) if root is None else as_root(root)
+        return _verify(read_manifest(place, root=base), base, options or ScanOptions())
+    return scan_listed(place, list_folder(place), corpus=name_of(place), domain=domain, options=options)
+
+
+def finish_scan(
+    found: ScanResult, *, name: str, max_bad_fraction: float = MAX_BAD_FRACTION, seed: int = 0
+) -> ScanResult:
+    """The rest of `load_corpus`: too many bad files are refused, and what has no split gets one."""
+    refuse_bad_share(found.quarantine, len(found.clips) + len(found.quarantine), max_bad_fraction, name)
+    clips = complete_splits(found.clips, seed=seed)
     check_group_splits(clips)
-    return ScanResult(clips, bad)
+    return ScanResult(clips, found.quarantine)
 
 
-def refuse_bad_share(bad: tuple[Quarantined, ...], num_files: int, max_bad_fraction: float, name: str) -> None:
+def scan_listed(
+    root: str | Path, listed: Iterable[Listed], *, corpus: str, domain: str, options: ScanOptions | None = None
+) -> ScanResult:
+    """Check every listed file below `root`, each once; a clip without a split keeps an empty one.
+
+    Args:
+        root: folder or URL.
+        listed: what the corpus says of its files; several may be segments of one file.
+        corpus: its name.
+        domain: of its clips.
+        options: how it is scanned.
+    """
+    root, listed = as_root(root), list(listed)
+    checked = check_files(root, (item.file for item in listed), options or ScanOptions())
+    clips: list[Clip] = []
+    bad: dict[tuple[str, str], Quarantined] = {}  # a bad file counts once, however many segments it has
+    for item in listed:
+        made = _clip(root, item, checked[item.file], corpus, domain)
+        if isinstance(made, Clip):
+            clips.append(made)
+        else:
+            bad.setdefault((made.path, made.reason), made)
+    return ScanResult(clips, tuple(bad.values()))
+
+
+def refuse_bad_share(bad: Sequence[Quarantined], num_files: int, max_bad_fraction: float, name: str) -> None:
     """Stop where more than `max_bad_fraction` of the `num_files` files of `name` are unusable, or all of them.
 
     Raises:
@@ -76,41 +125,59 @@ def refuse_bad_share(bad: tuple[Quarantined, ...], num_files: int, max_bad_fract
         )
 
 
-def _check_all(items: Iterable[_Item], check: Callable[[_Item], Clip | Quarantined]) -> list[Clip | Quarantined]:
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(check, items))
+def _verify(clips: Sequence[Clip], root: str, options: ScanOptions) -> ScanResult:
+    """The clips of a manifest whose files are good and still what they were."""
+    files = [relative(clip.path, root) for clip in clips]
+    checked = check_files(root, files, options)
+    good: list[Clip] = []
+    bad: list[Quarantined] = []
+    for clip, file in zip(clips, files, strict=True):
+        one = checked[file]
+        if not one.reason and one.sha256 != clip.sha256:
+            reason = "the file has changed since its manifest was made; scan the corpus again"
+            one = one._replace(reason=reason, kind="changed")
+        one = _within(one, clip.start_s, clip.duration_s)
+        if one.reason:
+            seconds = clip.duration_s if one.seconds is None else one.seconds
+            bad.append(_quarantined(clip.path, one._replace(seconds=seconds), clip.corpus, clip.labels))
+        else:
+            good.append(clip)
+    return ScanResult(good, tuple(bad))
 
 
-def _check_header(clip: Clip) -> Clip | Quarantined:
-    try:
-        probe_audio(clip.path)
-    except AudioError as error:
-        return Quarantined(clip.path, str(error), clip.sha256)
-    return clip
-
-
-def _read(root: Path, domain: str, item: Listed) -> Clip | Quarantined:
-    """The clip of a file, or the reason why there is none; no file makes this raise."""
-    sha256 = ""
-    try:
-        path = contained(item.file, root)
-        sha256 = file_sha256(path)
-        info = probe_audio(path)
-        decode_audio(path)
-    except (AudioError, ManifestError) as error:
-        return Quarantined(str(root / item.file), str(error), sha256)
-    corpus = root.resolve().name
+def _clip(root: str, item: Listed, checked: Checked, corpus: str, domain: str) -> Clip | Quarantined:
+    """The clip of a listed file, or the reason why there is none."""
+    whole_s = checked.seconds or 0.0
+    duration_s = whole_s - item.start_s if item.duration_s is None else item.duration_s
+    checked = _within(checked, item.start_s, duration_s)
+    if checked.reason:
+        return _quarantined(join(root, item.file), checked, corpus, item.labels)
     return Clip(
-        clip_id=f"{corpus}/{item.file}",
-        path=str(path),
-        start_s=0.0,
-        duration_s=info.duration_s,
-        sample_rate=info.sample_rate,
-        channels=info.channels,
+        clip_id=f"{corpus}/{item.file}" + (f"@{item.start_s:g}" if item.start_s else ""),
+        path=contained(item.file, root) if ".." in item.file else join(root, item.file),
+        start_s=item.start_s,
+        duration_s=duration_s,
+        sample_rate=checked.sample_rate,
+        channels=checked.channels,
         corpus=corpus,
         domain=domain,
         labels=item.labels,
         group=f"{corpus}/{item.group}",
         split=item.split,
-        sha256=sha256,
+        sha256=checked.sha256,
+    )
+
+
+def _within(checked: Checked, start_s: float, duration_s: float) -> Checked:
+    """Bad where the file ends before the clip does, see `decode_clip`."""
+    whole_s = checked.seconds or 0.0
+    if checked.reason or (duration_s > 0 and start_s + duration_s <= whole_s + SHORT_BY_SECONDS):
+        return checked
+    reason = f"the clip lasts to {start_s + duration_s:.2f} s, the file to {whole_s:.2f} s"
+    return checked._replace(reason=reason, kind="truncated")
+
+
+def _quarantined(path: str, checked: Checked, corpus: str, labels: Sequence[str]) -> Quarantined:
+    return Quarantined(
+        path, checked.reason, checked.sha256, checked.kind, stratum_name(corpus, labels), checked.seconds
     )

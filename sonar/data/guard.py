@@ -8,32 +8,28 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import resource
 import signal
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import TimeoutError as Expired
+from concurrent.futures import wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from multiprocessing import spawn
-from multiprocessing.context import SpawnContext, SpawnProcess
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
-from sonar.data.audio import AudioError
+from sonar.data.audio_errors import AudioError
+from sonar.data.guard_worker import WorkerContext, settle, start_worker
 
 _TURN_S = 0.5  # a worker reports back after so long, so that a task's time limit is about that of its last item
 _TASKS_AHEAD = 32  # per worker: what may be in flight or wait to be yielded
+_LOOK_S, _IDLE_S = 1.0, 30.0  # how often is looked whether workers work; how long they may not
 _BREAKS = 3  # of the pool in a row, without an item done in between
-_LAUNCH = threading.Lock()
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -96,7 +92,7 @@ class Guard:
 
         Args:
             function: importable by its name, or a `partial` of such; it, items and results can be pickled.
-            items: any number of them.
+            items: any number.
             chunk: items that travel to a worker together: more than 1 where each takes milliseconds.
 
         Yields:
@@ -125,18 +121,28 @@ class Guard:
         outcomes: list[Any] = []
         undone = [items]
         try:
+            self._await(future, tasks)
             outcomes = future.result()
             undone = [items[len(outcomes) :]]
         except BrokenProcessPool as error:
             self._replace_pool(run, tasks, error)
         except (ProcessExpired, Expired) as error:
             if len(items) == 1:
-                outcomes, undone = [AudioError(_what_happened(error, self._limits))], []
+                outcomes, undone = [_what_happened(error, self._limits)], []
             else:
                 undone = [[item] for item in items]
         tasks.extendleft(self._schedule(run, part) for part in reversed(undone) if part)
         self._breaks = 0 if outcomes else self._breaks
         return outcomes
+
+    def _await(self, future: ProcessFuture[list[Any]], tasks: deque[_Task]) -> None:
+        """Wait, but not for ever: pebble forgets a task whose worker ends between taking it and saying so."""
+        idle_s = 0.0
+        while not wait([future], timeout=_LOOK_S).done:
+            running = future.running() or any(task.future.running() for task in tasks)
+            idle_s = 0.0 if running else idle_s + _LOOK_S
+            if idle_s >= _IDLE_S:
+                raise BrokenProcessPool(f"no worker has taken a task for {_IDLE_S:g} s")
 
     def _schedule(self, run: Callable[..., list[Any]], items: Sequence[Any]) -> _Task:
         try:
@@ -147,10 +153,10 @@ class Guard:
         return _Task(items, future)
 
     def _replace_pool(self, run: Callable[..., list[Any]], tasks: deque[_Task], error: BrokenProcessPool) -> None:
-        """A worker that dies before pebble knows of its task breaks the pool; what is not done is scheduled again."""
+        """Start again where workers end before they have said which task they took; what is not done is scheduled."""
         self._breaks += 1
         if self._breaks == _BREAKS:
-            raise RuntimeError(f"{_BREAKS} times all worker processes ended before an item was done: {error}")
+            raise RuntimeError(f"{_BREAKS} times worker processes ended or idled before an item was done: {error}")
         self._stop()
         self._pool = self._new_pool()
         for place, (items, future) in enumerate(tasks):
@@ -158,89 +164,36 @@ class Guard:
                 tasks[place] = self._schedule(run, items)
 
     def _new_pool(self) -> ProcessPool:
-        return ProcessPool(self._workers, initializer=_start_worker, context=_Context())
+        return ProcessPool(self._workers, initializer=start_worker, context=WorkerContext())
 
     def _stop(self) -> None:
         self._pool.stop()  # type: ignore[no-untyped-call]
         self._pool.join()
 
 
-class _Process(SpawnProcess):
-    """A process that does not import its parent's main module.
-
-    That may be a sweep that imports torch, Ray's worker, or a script without `if __name__ == "__main__"`.
-    """
-
-    @staticmethod
-    def _Popen(process_obj: Any) -> Any:
-        with _LAUNCH, _main_left_out(process_obj.name):
-            return SpawnProcess._Popen(process_obj)
-
-
-class _Context(SpawnContext):
-    Process = _Process
-
-
-@contextmanager
-def _main_left_out(own: str) -> Iterator[None]:
-    """While a process of that name is launched; what other threads launch in the meantime is not touched."""
-    prepare = spawn.get_preparation_data
-
-    def prepared(name: str) -> dict[str, Any]:
-        data = prepare(name)
-        return {key: data[key] for key in data if name != own or not key.startswith("init_main")}
-
-    spawn.get_preparation_data = prepared
-    try:
-        yield
-    finally:
-        spawn.get_preparation_data = prepare
-
-
-def _start_worker() -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Python's handler would wait for the C code that hangs
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A killed parent stops nobody, and a worker that hangs would not see that it is alone."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
 def _run_in_turn(function: Callable[[Any], Any], memory_mb: int, items: Sequence[Any]) -> list[Any]:
     """In a worker: outcomes of as many items as fit into one turn, at least of the first."""
-    _limit_memory(memory_mb)
+    settle(memory_mb)
     began, outcomes = time.monotonic(), list[Any]()
     for item in items:
         try:
             outcomes.append(function(item))
         except AudioError as error:
-            outcomes.append(AudioError(str(error)))  # without a traceback that cannot be pickled
+            outcomes.append(error)
         except MemoryError:
-            outcomes.append(AudioError(f"asked for more than {memory_mb} MB of memory"))
+            outcomes.append(AudioError(f"the decoder asked for more than {memory_mb} MB of memory", "memory"))
         if time.monotonic() - began > _TURN_S:
             break
     return outcomes
 
 
-def _limit_memory(memory_mb: int) -> None:
-    """Once in a worker's life, when everything is imported that the first task needs."""
-    if sys.platform != "linux" or resource.getrlimit(resource.RLIMIT_DATA)[0] != resource.RLIM_INFINITY:
-        return
-    status = Path("/proc/self/status").read_text().splitlines()
-    held = next(int(line.split()[1]) for line in status if line.startswith("VmData")) * 1024
-    resource.setrlimit(resource.RLIMIT_DATA, (held + memory_mb * 2**20,) * 2)
-
-
-def _what_happened(error: BaseException, limits: Limits) -> str:
+def _what_happened(error: BaseException, limits: Limits) -> AudioError:
     if isinstance(error, ProcessExpired):
         code = int(error.exitcode)
-        return f"the decoder crashed ({signal.Signals(-code).name if code < 0 else f'exit status {code}'})"
-    return f"the decoder took longer than {limits.seconds:g} s"
+        return AudioError(
+            f"the decoder crashed ({signal.Signals(-code).name if code < 0 else f'exit status {code}'})", "crash"
+        )
+    return AudioError(f"the decoder took longer than {limits.seconds:g} s", "hang")
 
 
 def _check_importable(function: Callable[..., Any]) -> None:

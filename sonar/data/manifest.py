@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import math
-import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +15,9 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sonar.data.storage import PathError, as_root, contained, exists, parent_of, read_bytes, relative, write_bytes
+
+SUFFIXES = (".csv", ".parquet")
 SPLITS = ("train", "dev", "test")
 LABEL_SEPARATOR = ";"
 
@@ -28,7 +31,7 @@ class Clip(NamedTuple):
 
     Attributes:
         clip_id: unique in its manifest.
-        path: of the audio file, absolute; in a manifest file relative to the manifest's root.
+        path: of the audio file, absolute or a URL; in a manifest file relative to the manifest's root.
         start_s: where the clip begins in the file, seconds.
         duration_s: its length, seconds.
         sample_rate: of the file, Hz.
@@ -64,18 +67,18 @@ SCHEMA = pa.schema([(name, _ARROW_TYPES.get(name, pa.string())) for name in Clip
 
 
 def read_manifest(path: str | Path, *, root: str | Path | None = None) -> list[Clip]:
-    """Read and check a manifest; audio paths come back absolute.
+    """Read and check a manifest; audio paths come back absolute, or as URLs.
 
     Args:
-        path: a .csv or .parquet file.
-        root: folder that the audio paths are relative to and must stay below; the manifest's own by default.
+        path: a .csv or .parquet file, or the URL of one.
+        root: folder or URL that the audio paths are relative to and must stay below; the manifest's own by default.
 
     Raises:
         FileNotFoundError: no such file.
         ManifestError: a column is missing, a value does not fit, a clip_id stands twice, or a path leaves the root.
     """
-    path = Path(path)
-    if not path.is_file():
+    path = str(path)
+    if not exists(path):
         raise FileNotFoundError(f"no manifest at {path}; make one with `sonar data scan FOLDER --out {path}`")
     rows = _read_rows(path)
     if not rows:
@@ -83,7 +86,7 @@ def read_manifest(path: str | Path, *, root: str | Path | None = None) -> list[C
     missing = [name for name in Clip._fields if name not in rows[0]]
     if missing:
         raise ManifestError(f"{path} lacks the columns {', '.join(missing)}; a manifest has {', '.join(Clip._fields)}")
-    base = path.parent if root is None else Path(root)
+    base = parent_of(as_root(path)) if root is None else as_root(root)
     clips = [_parse(row, base, f"{path}, row {number}") for number, row in enumerate(rows, start=1)]
     _check_unique(clips, path)
     return clips
@@ -94,24 +97,21 @@ def write_manifest(clips: Iterable[Clip], path: str | Path, *, root: str | Path 
 
     Args:
         clips: its rows.
-        path: a .csv or .parquet file.
-        root: folder below which the audio lies; the manifest's own by default.
+        path: a .csv or .parquet file, or a URL that can be written.
+        root: folder or URL below which the audio lies; the manifest's own folder by default.
 
     Raises:
         ManifestError: audio outside the root, a label that CSV cannot hold, or another suffix.
     """
-    path = Path(path)
-    base = Path(os.path.realpath(path.parent if root is None else root))
+    path = str(path)
+    base = parent_of(as_root(path)) if root is None else as_root(root)
     rows = [_plain(clip, base) for clip in clips]
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".parquet":
-        pq.write_table(pa.Table.from_pylist(rows, SCHEMA), partial)
-    elif path.suffix == ".csv":
-        _write_csv(rows, partial)
+    if _suffix(path) == ".csv":
+        write_bytes(path, _to_csv(rows))
     else:
-        raise ManifestError(f"{path}: a manifest ends in .csv or .parquet")
-    partial.replace(path)
+        buffer = io.BytesIO()
+        pq.write_table(pa.Table.from_pylist(rows, SCHEMA), buffer)
+        write_bytes(path, buffer.getvalue())
 
 
 def manifest_hash(clips: Iterable[Clip]) -> str:
@@ -120,36 +120,35 @@ def manifest_hash(clips: Iterable[Clip]) -> str:
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:12]
 
 
-def contained(path: str | Path, root: str | Path) -> Path:
-    """Where a relative `path` below `root` really lies, symbolic links followed.
+def check_manifest_name(path: str | Path) -> str:
+    """The path without its suffix, for files beside the manifest.
 
     Raises:
-        ManifestError: the path is absolute, or it leaves the root by `..` or by a link.
+        ManifestError: it has another suffix than .csv or .parquet.
     """
-    if Path(path).is_absolute():
-        raise ManifestError(f"path {path} is absolute; give it relative to {root}")
-    real_root = os.path.realpath(root)
-    real = Path(os.path.realpath(os.path.join(real_root, path)))
-    if not real.is_relative_to(real_root):
-        raise ManifestError(f"path {path} leads out of {root}; audio must lie below it, and not through a link out")
-    return real
+    return str(path)[: -len(_suffix(str(path)))]
 
 
-def _read_rows(path: Path) -> list[dict[str, Any]]:
-    if path.suffix == ".csv":
+def _suffix(path: str) -> str:
+    for suffix in SUFFIXES:
+        if path.endswith(suffix):
+            return suffix
+    raise ManifestError(f"{path}: a manifest ends in .csv or .parquet")
+
+
+def _read_rows(path: str) -> list[dict[str, Any]]:
+    if _suffix(path.partition("::")[0]) == ".csv":
         return _read_csv(path)
-    if path.suffix != ".parquet":
-        raise ManifestError(f"{path}: a manifest ends in .csv or .parquet")
     try:
-        rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+        rows: list[dict[str, Any]] = pq.read_table(pa.BufferReader(read_bytes(path))).to_pylist()
         return rows
     except pa.ArrowInvalid as error:
         raise ManifestError(f"{path} is no Parquet file: {error}") from error
 
 
-def _read_csv(path: Path) -> list[dict[str, Any]]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows: list[dict[str, Any]] = list(csv.DictReader(file))
+def _read_csv(path: str) -> list[dict[str, Any]]:
+    text = io.StringIO(read_bytes(path).decode("utf-8-sig"), newline="")
+    rows: list[dict[str, Any]] = list(csv.DictReader(text))
     for number, row in enumerate(rows, start=1):
         if None in row or None in row.values():
             raise ManifestError(f"{path}, row {number} does not have one value for each column")
@@ -158,14 +157,15 @@ def _read_csv(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+def _to_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
     for row in rows:
         if bad := [label for label in row["labels"] if LABEL_SEPARATOR in label]:
             raise ManifestError(f"label {bad[0]!r} holds {LABEL_SEPARATOR!r}; write the manifest as .parquet")
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, Clip._fields, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({**row, "labels": LABEL_SEPARATOR.join(row["labels"])} for row in rows)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, Clip._fields, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({**row, "labels": LABEL_SEPARATOR.join(row["labels"])} for row in rows)
+    return text.getvalue().encode()
 
 
 def _matching(pattern: str, allowed: str) -> Callable[[Any], str]:
@@ -210,7 +210,7 @@ _PARSERS: Mapping[str, Callable[[Any], Any]] = {
 }
 
 
-def _parse(row: Mapping[str, Any], root: Path, place: str) -> Clip:
+def _parse(row: Mapping[str, Any], root: str, place: str) -> Clip:
     """A checked clip; `place` names file and row in errors."""
     values = {}
     for name in Clip._fields:
@@ -219,20 +219,21 @@ def _parse(row: Mapping[str, Any], root: Path, place: str) -> Clip:
         except ValueError as error:
             raise ManifestError(f"{place}: {name} is {row[name]!r}; it must be {error}") from error
     try:
-        values["path"] = str(contained(values["path"], root))
-    except ManifestError as error:
+        values["path"] = contained(values["path"], root)
+    except PathError as error:
         raise ManifestError(f"{place}: {error}") from error
     return Clip(**values)
 
 
-def _plain(clip: Clip, root: Path) -> dict[str, Any]:
-    real = Path(os.path.realpath(clip.path))
-    if not real.is_relative_to(root):
-        raise ManifestError(f"{clip.path} lies outside {root}; write the manifest into the folder of the corpus")
-    return clip._asdict() | {"path": real.relative_to(root).as_posix(), "labels": list(clip.labels)}
+def _plain(clip: Clip, root: str) -> dict[str, Any]:
+    try:
+        file = relative(clip.path, root)
+    except PathError as error:
+        raise ManifestError(f"{error}; write the manifest into the folder of the corpus, or name its root") from error
+    return clip._asdict() | {"path": file, "labels": list(clip.labels)}
 
 
-def _check_unique(clips: Sequence[Clip], path: Path) -> None:
+def _check_unique(clips: Sequence[Clip], path: str) -> None:
     first: dict[str, int] = {}
     for number, clip in enumerate(clips, start=1):
         before = first.setdefault(clip.clip_id, number)

@@ -15,8 +15,11 @@ from sonar.checkpoint import load_checkpoint, read_num_codes
 from sonar.config import config_hash, to_dict
 from sonar.data.corpora import ScanResult, load_corpus
 from sonar.data.manifest import Clip, manifest_hash
+from sonar.data.scan import ScanOptions
+from sonar.data.scan_progress import ScanLines
 from sonar.data.shards import write_shards
 from sonar.data.splits import check_labelled_splits
+from sonar.data.storage import as_root
 from sonar.data.stream import ClipStore
 from sonar.data.synth import write_synth_corpus
 from sonar.evaluate.probe import ProbeScore
@@ -120,13 +123,13 @@ def read_baseline(path: str) -> Evaluation:
 
 def load_domain(name: str, path: str | None, cache: Path, say: Say) -> list[Clip]:
     """Clips of a domain's corpus; without a path, of the embedded corpus of that name."""
-    return _load(path or _synthetic(name, cache), name, say)
+    return _load(path or _synthetic(name, cache), name, cache, say)
 
 
 def load_prior(paths: tuple[str, ...], cache: Path, say: Say) -> list[Clip]:
     """Clips of all prior corpora; without paths, of the embedded one."""
     paths = paths or (_synthetic("prior", cache),)
-    return [clip for path in paths for clip in _load(path, "prior", say)]
+    return [clip for path in paths for clip in _load(path, "prior", cache, say)]
 
 
 def shard_corpora(sides: Sequence[list[Clip]], cache: Path, say: Say) -> list[Path]:
@@ -144,8 +147,9 @@ def _synthetic(name: str, cache: Path) -> str:
     return str(folder if folder.exists() else write_synth_corpus(name, folder, clips_per_class=SYNTH_CLIPS_PER_CLASS))
 
 
-def _load(path: str, domain: str, say: Say) -> list[Clip]:
-    scan: ScanResult = load_corpus(path, domain=domain)
+def _load(path: str, domain: str, cache: Path, say: Say) -> list[Clip]:
+    record = cache / f"scan-{config_hash({'corpus': as_root(path)})}.jsonl"
+    scan: ScanResult = load_corpus(path, domain=domain, options=ScanOptions(record=record, report=ScanLines(say)))
     hours = sum(clip.duration_s for clip in scan.clips) / 3600
     say(f"{domain}: {path}: {len(scan.clips)} clips, {hours:.2f} h, {len(scan.quarantine)} quarantined")
     for bad in scan.quarantine:

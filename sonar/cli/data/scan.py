@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from sonar.data.corpora import ScanResult
+    from sonar.data.scan import ScanProgress
+
+_SHOWN = 20  # bad files on the terminal; the report has all
+_REFRESH_S = 0.1
 
 
 def register_scan(app: typer.Typer) -> None:
@@ -14,17 +25,83 @@ def register_scan(app: typer.Typer) -> None:
 
 
 def scan(
-    path: Annotated[Path, typer.Argument(help="Folder of class folders, folder with metadata.csv, or manifest.")],
-    out: Annotated[Path, typer.Option(help="Manifest to write, .parquet or .csv.")],
+    path: Annotated[
+        str, typer.Argument(help="Folder of class folders, folder with metadata.csv, or manifest; a path or a URL.")
+    ],
+    out: Annotated[str, typer.Option(help="Manifest to write, .parquet or .csv; a path or a URL.")],
     domain: Annotated[str, typer.Option(help="Domain name written to the manifest.")] = "new",
+    root: Annotated[
+        str | None,
+        typer.Option(help="Folder or URL below which the audio lies, if that is not where the manifest is."),
+    ] = None,
+    max_bad_fraction: Annotated[
+        float, typer.Option(help="Share of unusable files above which no manifest is written.", min=0, max=1)
+    ] = 0.05,
+    time_limit: Annotated[float, typer.Option(help="Seconds that one file may take.")] = 60.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Read a corpus, check every file and write its manifest."""
-    from sonar.data.corpora import load_corpus
-    from sonar.data.manifest import write_manifest
+    """Check every file of a corpus, and write its manifest and the report of what was left out.
 
-    found = load_corpus(path, domain=domain)
-    write_manifest(found.clips, out)
-    hours = sum(clip.duration_s for clip in found.clips) / 3600
-    typer.echo(f"{len(found.clips)} clips, {hours:.2f} h; {len(found.quarantine)} quarantined; manifest: {out}")
-    for bad in found.quarantine:
-        typer.echo(f"  quarantined {bad.path}: {bad.reason}")
+    What is found is kept beside the manifest (MANIFEST.scan.jsonl): a scan that was stopped goes on, and the next one
+    reads only files that are new or have changed.
+    """
+    from sonar.data.corpora import finish_scan, scan_corpus
+    from sonar.data.guard import Limits
+    from sonar.data.manifest import check_manifest_name, write_manifest
+    from sonar.data.quarantine import write_quarantine
+    from sonar.data.scan import ScanOptions
+    from sonar.data.storage import is_url
+
+    stem = check_manifest_name(out)
+    with _progress(quiet=as_json) as report:
+        record = None if is_url(out) else f"{stem}.scan.jsonl"
+        options = ScanOptions(record=record, report=report, limits=Limits(seconds=time_limit))
+        found = scan_corpus(path, domain=domain, root=root, options=options)
+    reports = write_quarantine(found.clips, found.quarantine, stem)
+    if found.quarantine and not as_json:
+        typer.echo(f"left out, see {reports[0]}:")
+        for bad in found.quarantine[:_SHOWN]:
+            typer.echo(f"  quarantined {bad.path}: {bad.reason}")
+    found = finish_scan(found, name=path, max_bad_fraction=max_bad_fraction)
+    write_manifest(found.clips, out, root=root)
+    _tell(found, out, reports, as_json)
+
+
+def _tell(found: ScanResult, out: str, reports: list[str], as_json: bool) -> None:
+    from sonar.data.quarantine import losses, total
+
+    lost = total(losses(found.clips, found.quarantine))
+    if as_json:
+        typer.echo(json.dumps({"manifest": out, **lost._asdict(), "reports": reports}))
+        return
+    unknown = f", {lost.unknown_length} of unknown length" if lost.unknown_length else ""
+    typer.echo(
+        f"{lost.clips} clips, {lost.hours:.2f} h; {lost.bad} files quarantined "
+        f"({lost.hours_lost:.2f} h lost{unknown}); manifest: {out}"
+    )
+
+
+@contextmanager
+def _progress(*, quiet: bool) -> Iterator[Callable[[ScanProgress], None]]:
+    """A bar on a terminal, else a line at intervals, on stderr."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    from sonar.data.scan_progress import ScanLines, describe
+
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        yield ScanLines(lambda line: print(line, file=sys.stderr, flush=True))
+        return
+    began = shown = time.monotonic()
+    with Progress(BarColumn(), TextColumn("{task.description}"), console=console) as bar:
+        task: Any = bar.add_task("")
+
+        def report(progress: ScanProgress) -> None:
+            nonlocal shown
+            now = time.monotonic()
+            if now - shown > _REFRESH_S or progress.done == progress.total:
+                shown, line = now, describe(progress, now - began)
+                bar.update(task, total=progress.total, completed=progress.done, description=line)
+
+        yield report
