@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
-import fsspec  # type: ignore[import-untyped]
+import fsspec
 import pyarrow as pa
 from pyarrow import fs
 

@@ -111,6 +111,8 @@ def test_bad_clips_are_quarantined_row_by_row_and_good_ones_survive(
         assert re.search(fault_reasons[Path(clip.path).name], reasons[clip.path])
     assert "changed since its manifest was made" in reasons[changed.path]
     assert "lasts to 0.30 s, the file to 0.20 s" in reasons[late.path]
+    (told,) = [item for item in summary.quarantine if item.path == changed.path]
+    assert (told.kind, told.stratum, told.seconds) == ("changed", "corpus/a", changed.duration_s)
     assert len(json.loads((folder / "quarantine.json").read_text())) == len(bad) + 2
 
 
