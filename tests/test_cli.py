@@ -78,6 +78,7 @@ def test_help_names_every_command(sonar) -> None:
         "adapt",
         "sequence",
         "embed",
+        "evaluate",
         "export",
         "report",
         "compare",

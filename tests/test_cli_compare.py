@@ -87,6 +87,8 @@ def test_runs_of_several_seeds_are_one_side(sweep: Path) -> None:
     found = json.loads(run("compare", sweep / "trial-000", sweep / "trial-002", *more, "--json"))
     each = [compare_value(sweep, name) for name in ("trial-000", "trial-001")]
     assert found["axes"]["plasticity"]["first"]["value"] == pytest.approx(sum(each) / 2)
+    twice = CliRunner().invoke(app, ["compare", *map(str, [sweep / "trial-000"] * 2), *map(str, more * 2)])
+    assert "are the same run" in str(twice.exception)
     assert len(run("compare", sweep / "trial-000", sweep / "trial-002", "--worst", 1)) < len(out)
 
 
@@ -115,7 +117,7 @@ def test_an_audit_runs_the_preset_under_every_seed(tmp_path: Path, monkeypatch: 
         if config.training.seed == 1:
             raise FloatingPointError("the codebook collapsed")
         write_run(folder, of_seed(config.training.seed))
-        return TrialResult({}, str(folder))
+        return TrialResult({}, str(folder), {})
 
     prepared = Prepared("new", "prior", "base-7", str(tmp_path / "baseline.json"), "embeddings")
     monkeypatch.setattr("sonar.search.run.ray_session", lambda address: contextlib.nullcontext())

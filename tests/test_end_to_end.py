@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from sonar.data.synth import write_synth_corpus
+from sonar.evaluate.ledger import read_uses
 from sonar.search.results import front, picked_id, ranked_trials
 from sonar.search.run import read_sweep
 
@@ -37,7 +38,7 @@ if __name__ == "__main__":
 """
 
 
-CORPORA = ("--data", "bio", "--prior", "prior")
+CORPORA = ("--data", "bio", "--prior", "prior", "--set", "evaluation.every=1")
 
 
 def run(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
@@ -76,6 +77,17 @@ def test_a_sweep_ends_with_equal_records_failed_trials_off_the_front_and_a_resum
     with (folder / "runs" / "bio" / "trials.csv").open(newline="", encoding="utf-8") as file:
         told = {row["trial_id"]: float(row["plasticity"]) for row in csv.DictReader(file) if row["status"] == "told"}
     assert told == {ranked.record.trial_id: ranked.point.plasticity for ranked in ranked_trials(state)}
+
+    uses = read_uses(folder / "runs")
+    scored = {f"trial {trial_id}" for trial_id, status in statuses.items() if status == "told"}
+    assert {use.split for use in uses} == {"dev"} and {use.purpose.split(",")[0] for use in uses} == {
+        "base of trials",
+        *scored,
+    }
+    curves = {t: [r for r in state.trials[t].reports if "model/forgetting_rate" in r.metrics] for t in statuses}
+    assert {t for t, points in curves.items() if len(points) == 1} == {
+        t for t, status in statuses.items() if status == "told" and t != "anchor-base"
+    }
 
     journal = folder / "runs" / "bio" / "journal.jsonl"
     before = journal.read_bytes()

@@ -44,10 +44,12 @@ def compare(
     from sonar.evaluate.bootstrap import Resampling
     from sonar.evaluate.comparison import compare_axes, compare_changes
     from sonar.evaluate.pairing import few_recordings
-    from sonar.evaluate.run_folders import base_beside, check_same_base, config_difference, read_run
+    from sonar.evaluate.run_folders import base_beside, check_same_base, check_seeds, config_difference, read_run
 
     config = Resampling(num=resamples, seed=seed)
     sides = [[read_run(path) for path in (one, *(more or ()))] for one, more in ((a, seeds_a), (b, seeds_b))]
+    for side in sides:
+        check_seeds(*side)
     first, second = ([run.evaluation for run in side] for side in sides)
     found: dict[str, Any] = {
         "runs": [[run.name for run in side] for side in sides],
@@ -146,7 +148,8 @@ def _changes_table(title: str, heads: tuple[str, str, str], changes: Sequence[Ch
 
 
 def _with_interval(value: float, interval: Interval) -> str:
-    return f"{value:+.1f} [{interval.low:+.1f}, {interval.high:+.1f}]"
+    middle, low, high = (round(each, 1) + 0.0 for each in (value, *interval))  # + 0.0: no -0.0
+    return f"{middle:+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
 def _show(table: Table) -> None:

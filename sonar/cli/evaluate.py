@@ -68,7 +68,7 @@ def _plain(request: Request, report: Report) -> dict[str, Any]:
         "suite_hash": report.suite_hash,
         "split": request.split,
         "against": None if request.against is None else str(request.against),
-        "tasks": [{**row._asdict(), "interval": row.interval and list(row.interval)} for row in report.rows],
+        "tasks": [{**row._asdict(), "interval": list(row.interval)} for row in report.rows],
         "change": None if change is None else change.metrics() | {"worst": change.worst()},
         "earlier_tests": dict(report.earlier_tests),
     }
@@ -79,15 +79,17 @@ def _print(request: Request, report: Report) -> None:
     from rich.table import Table
 
     table = Table(title=f"{request.suite.suite.name}, {request.split}: {request.model}, percent")
-    for heading in ("task", "role", "metric", "score", "95 %", "base", "change %", "seconds"):
+    for heading in ("task", "role", "metric", "score", "95 %", "recordings", "base", "change %", "seconds"):
         table.add_column(heading, justify="left" if heading in ("task", "role", "metric") else "right")
     for row in report.rows:
         base, change = ("" if value is None else f"{value:+.1f}" for value in (row.base, row.change))
-        interval = f"{row.interval.low:.1f} to {row.interval.high:.1f}" if row.interval else "one recording"
-        numbers = (f"{row.score:.1f}", interval, base.lstrip("+"), change, f"{row.seconds:.1f}")
+        interval = f"{row.interval.low:.1f} to {row.interval.high:.1f}"
+        numbers = (f"{row.score:.1f}", interval, str(row.recordings), base.lstrip("+"), change, f"{row.seconds:.1f}")
         table.add_row(row.name, row.role, row.metric, *numbers)
     console = Console()
     (console if console.is_terminal else Console(width=160)).print(table)
+    if single := [row.name for row in report.rows if row.recordings == 1]:
+        typer.echo(f"a single recording was scored of {', '.join(single)}: that interval is over its clips")
     if report.change is not None:
         _print_change(report.change)
     if request.split == "test":

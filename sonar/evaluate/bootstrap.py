@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sonar.evaluate.predictions import Predictions
+from sonar.evaluate.scores import Metric, check_predictions, decided
 
 BLOCK = 1 << 20  # numbers that are held at a time where clips are ranked: what a processor's cache takes
 _NORMAL = NormalDist()
@@ -74,21 +75,14 @@ def units(predictions: Predictions) -> np.ndarray:
 class WeightedScorer:
     """The score of one task as a function of the weights of its recording groups (see `units`)."""
 
-    def __init__(self, predictions: Predictions, metric: str) -> None:
-        """Count what the scores need.
-
-        Raises:
-            ValueError: an unknown metric, a class without a clip, a score that is not finite, or a task with several
-                labels per clip where the metric takes one.
-        """
-        _check(predictions, metric)
+    def __init__(self, predictions: Predictions, metric: Metric) -> None:
+        """Count what the scores need; raises ValueError where `score_predictions` does."""
+        check_predictions(predictions, metric)
         self.metric = metric
-        self.groups, member = np.unique(units(predictions), return_inverse=True)
-        self._truth, self._scores, self._member = predictions.truth, predictions.scores, member
-        truth = predictions.truth.astype(np.float64)
-        said = np.zeros_like(truth)
-        said[np.arange(len(said)), predictions.scores.argmax(1)] = 1.0
-        self._true, self._said, self._hit = (self._per_group(table) for table in (truth, said, truth * said))
+        self.groups, self._member = np.unique(units(predictions), return_inverse=True)
+        self._truth, self._scores = predictions.truth, predictions.scores
+        said = decided(predictions)
+        self._true, self._said, self._hit = map(self._per_group, (self._truth, said, self._truth & said))
 
     def __call__(self, weights: np.ndarray) -> WeightedScores:
         """Scores under (R, G) weights >= 0, in order of `groups`, that leave at least one labelled clip."""
@@ -213,7 +207,7 @@ class ScoreInterval(NamedTuple):
     classes: dict[str, tuple[float, Interval]]
 
 
-def score_interval(predictions: Predictions, metric: str, config: Resampling | None = None) -> ScoreInterval:
+def score_interval(predictions: Predictions, metric: Metric, config: Resampling | None = None) -> ScoreInterval:
     """BCa intervals of a model's score on a task, by default of 95 %; raises ValueError as `WeightedScorer` does."""
     config = config or Resampling()
     scorer = WeightedScorer(predictions, metric)
@@ -236,16 +230,3 @@ def _quantiles(draws: np.ndarray, shares: np.ndarray) -> Interval:
         raise ValueError("no resample has a clip to score; the task has too few labelled recordings for an interval")
     low, high = np.quantile(finite, shares)
     return Interval(float(low), float(high))
-
-
-def _check(predictions: Predictions, metric: str) -> None:
-    if metric not in ("macro_f1", "accuracy", "map"):
-        raise ValueError(f"no metric is called {metric!r}; there are macro_f1, accuracy and map")
-    if not np.isfinite(predictions.scores).all():
-        raise ValueError("scores hold NaN or inf; the probe or its encoder has diverged, evaluate it again")
-    num_clips = predictions.truth.sum(axis=0)
-    without = [name for name, count in zip(predictions.classes, num_clips, strict=True) if count == 0]
-    if without:
-        raise ValueError(f"classes {', '.join(without)} have no scored clip; leave them out or add recordings of them")
-    if metric != "map" and not (predictions.truth.sum(axis=1) == 1).all():
-        raise ValueError(f"{metric} takes one label per clip and some clips have none or several; score them by map")

@@ -14,6 +14,7 @@ import numpy as np
 from sonar.evaluate.bootstrap import Resampling, WeightedScorer, WeightedScores, draw_weights, units
 from sonar.evaluate.predictions import Predictions
 from sonar.evaluate.record import Evaluation, TaskResult
+from sonar.evaluate.scores import Metric
 
 SHOWN = 3  # names in a message
 FEW = 10  # recordings, below which a bootstrap is known to give short intervals
@@ -142,7 +143,7 @@ class SwapTest(NamedTuple):
 
 
 def swap_test(
-    first: Sequence[Predictions], second: Sequence[Predictions], metric: str, num: int, rng: np.random.Generator
+    first: Sequence[Predictions], second: Sequence[Predictions], metric: Metric, num: int, rng: np.random.Generator
 ) -> SwapTest:
     """How often a difference this large arises when, recording by recording, the models are exchanged at random.
 

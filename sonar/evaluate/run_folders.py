@@ -11,6 +11,7 @@ from sonar.evaluate.record import TASKS_FILE, Evaluation, read_evaluation, split
 
 SPLIT = "dev"  # the one that runs are searched, compared and audited on
 BASE_TRIAL = "anchor-base"  # of a sweep: the base as a trial
+SEED_KEYS = ("training.seed", "sampling.seed")
 
 
 class RunFolder(NamedTuple):
@@ -68,6 +69,22 @@ def check_same_base(*runs: RunFolder) -> None:
     if len(bases) > 1:
         named = ", ".join(f"{name} from {base}" for base, name in bases.items())
         raise ValueError(f"the runs were adapted from different bases ({named}); leave --base out to compare scores")
+
+
+def check_seeds(*runs: RunFolder) -> None:
+    """Refuse runs that are not one configuration under different seeds, as far as their configurations are known.
+
+    Raises:
+        ValueError: it names two of them.
+    """
+    for second, first in ((second, first) for number, second in enumerate(runs) for first in runs[:number]):
+        names, differing = f"{first.name} and {second.name}", config_difference(first, second).keys()
+        is_known = bool(first.config and second.config)
+        if first.folder.resolve() == second.folder.resolve() or (is_known and not differing & set(SEED_KEYS)):
+            raise ValueError(f"{names} are the same run or have the same seed; give runs of different seeds")
+        more = sorted(differing - set(SEED_KEYS))
+        if more:
+            raise ValueError(f"{names} differ in {', '.join(more)}; give runs of one configuration under several seeds")
 
 
 def config_difference(first: RunFolder, second: RunFolder) -> dict[str, tuple[Any, Any]]:

@@ -39,7 +39,7 @@ def score_predictions(predictions: Predictions, metric: Metric) -> TaskScore:
         ValueError: another metric, a class that no scored clip has (its F1, recall and average precision are not
             defined), scores that are not finite, or the accuracy of a multi-label task.
     """
-    _check(predictions, metric)
+    check_predictions(predictions, metric)
     truth, said = predictions.truth, decided(predictions)
     if metric == "map":
         values = np.atleast_1d(average_precision_score(truth, predictions.scores, average=None))
@@ -81,7 +81,8 @@ def decided(predictions: Predictions) -> np.ndarray:
     return np.eye(len(predictions.classes), dtype=np.bool_)[predictions.scores.argmax(axis=1)]
 
 
-def _check(predictions: Predictions, metric: Metric) -> None:
+def check_predictions(predictions: Predictions, metric: Metric) -> None:
+    """Raise the ValueErrors of `score_predictions`."""
     if metric not in get_args(Metric):
         raise ValueError(f"metric is {metric!r}; there are {', '.join(get_args(Metric))}")
     if not np.isfinite(predictions.scores).all():

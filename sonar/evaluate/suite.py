@@ -64,7 +64,9 @@ class FoundSuite(NamedTuple):
 def packaged_suites() -> list[str]:
     """Names of the suites that come with the package."""
     return sorted(
-        file.name.removesuffix(SUFFIX) for file in files("sonar.evaluate.suites").iterdir() if SUFFIX in file.name
+        file.name.removesuffix(SUFFIX)
+        for file in files("sonar.evaluate.suites").iterdir()
+        if file.name.endswith(SUFFIX)
     )
 
 

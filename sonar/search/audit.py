@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -15,13 +15,11 @@ from sonar.config import override
 from sonar.evaluate.bootstrap import Resampling
 from sonar.evaluate.noise import Noise, measure_noise
 from sonar.evaluate.record import read_evaluation, split_folder
-from sonar.evaluate.run_folders import SPLIT, base_beside, check_same_base, config_difference, read_run
+from sonar.evaluate.run_folders import SEED_KEYS, SPLIT, base_beside, check_same_base, check_seeds, read_run
 from sonar.experiment import TrialConfig
 from sonar.search.prepare import Prepared, read_baseline
 from sonar.search.progress import Say, StepLines
 from sonar.search.trial import run_trial
-
-SEED_KEYS = ("training.seed", "sampling.seed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,12 +48,10 @@ class Outcome(NamedTuple):
     """How a run ended.
 
     Attributes:
-        folder: of the run.
         metrics: of a finished run, None of a failed one.
         reason: why it failed.
     """
 
-    folder: str
     metrics: dict[str, float] | None
     reason: str | None
 
@@ -95,25 +91,15 @@ def audit_existing(folders: Sequence[Path], base: Path | None, resampling: Resam
 
     Raises:
         FileNotFoundError: a run or the base has no evaluation.
-        ValueError: the runs differ in more than their seeds, two have the same seed, or the bases differ.
+        ValueError: the runs differ in more than their seeds, two of the same seed, or the bases differ.
     """
     runs = [read_run(folder) for folder in folders]
     check_same_base(*runs)
-    for number, run in enumerate(runs):
-        for other in runs[:number]:
-            _check_another_seed(config_difference(other, run).keys(), f"{other.name} and {run.name}")
+    check_seeds(*runs)
     base = base or base_beside(*runs)
     if base is None:
         raise FileNotFoundError("no evaluation of the base beside the runs; give the folder of one by --base")
     return measure_noise({run.name: run.evaluation for run in runs}, {}, read_run(base).evaluation, resampling)
-
-
-def _check_another_seed(differing: Set[str], names: str) -> None:
-    if not differing & set(SEED_KEYS):
-        raise ValueError(f"{names} have the same seed or no known configuration; give runs of different seeds")
-    more = sorted(differing - set(SEED_KEYS))
-    if more:
-        raise ValueError(f"{names} differ in {', '.join(more)}; noise is of one configuration under several seeds")
 
 
 def run_all(
@@ -137,21 +123,22 @@ def run_all(
     if jobs > 1 and any(config.training.num_workers > 1 for config in configs.values()):
         raise ValueError(f"{jobs} runs at a time with training.num_workers above 1; set one of them to 1")
     outcomes: dict[str, Outcome] = {}
-    for name, outcome in (_here if jobs == 1 else _in_processes)(configs, prepared, folder, jobs, say):
+    ended = _here(configs, prepared, folder, say) if jobs == 1 else _in_processes(configs, prepared, folder, jobs)
+    for name, outcome in ended:
         outcomes[name] = outcome
         say(f"{len(outcomes)}/{len(configs)} {name}{'' if outcome.reason is None else f' failed: {outcome.reason}'}")
     return {name: outcomes[name] for name in configs}
 
 
 def _here(
-    configs: Mapping[str, TrialConfig], prepared: Prepared, folder: Path, jobs: int, say: Say
+    configs: Mapping[str, TrialConfig], prepared: Prepared, folder: Path, say: Say
 ) -> Iterator[tuple[str, Outcome]]:
     for name, config in configs.items():
         yield name, _run(config, prepared, folder / name, say)
 
 
 def _in_processes(
-    configs: Mapping[str, TrialConfig], prepared: Prepared, folder: Path, jobs: int, say: Say
+    configs: Mapping[str, TrialConfig], prepared: Prepared, folder: Path, jobs: int
 ) -> Iterator[tuple[str, Outcome]]:
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         waiting = {pool.submit(_run_alone, config, prepared, folder / name): name for name, config in configs.items()}
@@ -168,5 +155,5 @@ def _run(config: TrialConfig, prepared: Prepared, folder: Path, say: Say) -> Out
     try:
         metrics = run_trial(config, prepared, folder, StepLines(say)).metrics
     except (ValueError, FloatingPointError) as error:
-        return Outcome(str(folder), None, f"{type(error).__name__}: {error}")
-    return Outcome(str(folder), metrics, None)
+        return Outcome(None, f"{type(error).__name__}: {error}")
+    return Outcome(metrics, None)

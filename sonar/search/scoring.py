@@ -15,14 +15,15 @@ import pyarrow.parquet as pq
 from sonar.checkpoint import load_checkpoint
 from sonar.config import config_hash, to_dict
 from sonar.evaluate.bootstrap import Interval, score_interval
+from sonar.evaluate.features import FeatureCache
 from sonar.evaluate.ledger import Use, earlier_tests, now, read_uses, record_use
+from sonar.evaluate.metrics import forgetting_rate
 from sonar.evaluate.predictions import read_predictions, write_predictions
 from sonar.evaluate.probes.config import ProbeConfig
 from sonar.evaluate.record import Evaluation, Role, TaskResult
 from sonar.evaluate.run import Change, Task, compare, evaluate_task
 from sonar.evaluate.scores import Metric, score_predictions
 from sonar.evaluate.suite import FoundSuite, check_unseen
-from sonar.model.encoder import BeatsEncoder
 from sonar.search.base import content_hash
 from sonar.search.mixture import MIXTURE_FILE
 from sonar.search.prepare import cache_of
@@ -61,7 +62,8 @@ class Row(NamedTuple):
         role: target, prior or control.
         metric: of the score.
         score: of the model.
-        interval: of it, 95 % over recordings; None where the scored split is a single one, which has no spread.
+        interval: of it, 95 % over recordings, or over clips where they are all of a single one.
+        recordings: that were scored.
         base: score of the model that it is compared with.
         change: gain over that score, percent of it.
         seconds: that scoring the model took; next to nothing where its predictions were in the cache.
@@ -71,7 +73,8 @@ class Row(NamedTuple):
     role: Role
     metric: Metric
     score: float
-    interval: Interval | None
+    interval: Interval
+    recordings: int
     base: float | None
     change: float | None
     seconds: float
@@ -124,7 +127,7 @@ def evaluate_suite(request: Request, storage: Path, say: Say) -> Report:
     """
     suite = request.suite.suite
     _check_request(request)
-    models = [_Model(path) for path in (request.model, request.against) if path is not None]
+    models = [_Model(path, cache_of(storage)) for path in (request.model, request.against) if path is not None]
     prepared = prepare_suite(suite, request.root, cache_of(storage), say)
     for model in models:
         check_unseen(prepared.sides, model.trained_on())
@@ -156,14 +159,16 @@ def _check_request(request: Request) -> None:
 class _Model:
     """A model by its path."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, cache: Path) -> None:
+        self._cache = cache
         inside = path / "checkpoint"
         self.path = inside if inside.is_dir() else path
         self.checkpoint = content_hash([self.path])
 
     @cached_property
-    def encoder(self) -> BeatsEncoder:
-        return load_checkpoint(self.path).encoder.to(local_worker().device)
+    def features(self) -> FeatureCache:
+        encoder = load_checkpoint(self.path).encoder.to(local_worker().device)
+        return FeatureCache(encoder, self._cache / "features")
 
     def trained_on(self) -> dict[str, set[str]]:
         """Files and recording groups of the clips that a trial trained on; of any other model nothing is known."""
@@ -194,7 +199,7 @@ def _result(model: _Model, task: Task, probe: ProbeConfig, split: str, cache: Pa
     made_of = {"checkpoint": model.checkpoint, "shards": task.store.folder.name, "probe": to_dict(probe)}
     path = cache / "predictions" / f"{config_hash(made_of | {'split': split})}.npz"
     if not path.exists():
-        result = evaluate_task(model.encoder, task, probe, split)
+        result = evaluate_task(model.features, task, probe, split)
         write_predictions(result.predictions, path)
         return result
     predictions = read_predictions(path)
@@ -203,8 +208,17 @@ def _result(model: _Model, task: Task, probe: ProbeConfig, split: str, cache: Pa
 
 def _rows(scored: Sequence[_Scored]) -> Iterator[Row]:
     for number, (result, seconds) in enumerate(zip(scored[0].evaluation.results, scored[0].seconds, strict=True)):
-        has_spread = len(set(result.predictions.groups)) > 1
-        interval = score_interval(result.predictions, result.metric).interval if has_spread else None
-        base = scored[1].evaluation.results[number].score.score if len(scored) > 1 else None
-        change = None if not base else 100.0 * (result.score.score - base) / base
-        yield Row(result.name, result.role, result.metric, result.score.score, interval, base, change, seconds)
+        score, base = result.score.score, None
+        if len(scored) > 1:
+            base = scored[1].evaluation.results[number].score.score
+        yield Row(
+            name=result.name,
+            role=result.role,
+            metric=result.metric,
+            score=score,
+            interval=score_interval(result.predictions, result.metric).interval,
+            recordings=len(set(result.predictions.groups)),
+            base=base,
+            change=None if base is None else 0.0 - forgetting_rate(base, score),
+            seconds=seconds,
+        )

@@ -17,12 +17,15 @@ import torch
 from sonar.checkpoint import load_checkpoint
 from sonar.config import config_hash, to_dict
 from sonar.data.stream import ClipStore
+from sonar.evaluate.ledger import Use, now, record_use
 from sonar.evaluate.metrics import ContinualMetrics, ScoreMatrix, continual_metrics, forgetting_rates
 from sonar.evaluate.probes.config import ProbeConfig
+from sonar.evaluate.record import TASKS_FILE, read_evaluation, split_folder, write_evaluation
 from sonar.evaluate.run import Task, evaluate_encoder, labelled_tasks
 from sonar.experiment import BaseConfig, TrialConfig
 from sonar.files import sha256_of, write_whole_text
 from sonar.model.encoder import BeatsEncoder
+from sonar.search.base import content_hash
 from sonar.search.prepare import cache_of, load_domain, load_prior, prepare_shards, shard_corpora
 from sonar.search.progress import Say, StepLines
 from sonar.search.trial import run_trial
@@ -163,7 +166,7 @@ def _find_tasks(audio: _Audio) -> tuple[list[Task], tuple[int, ...]]:
 
 
 class _Scorer:
-    """Scores of encoders on all tasks, kept in the cache by what they were computed from."""
+    """Scores of encoders on all tasks, kept in the cache, with predictions, by what they were computed from."""
 
     def __init__(self, tasks: list[Task], probe: ProbeConfig, cache: Path) -> None:
         self._tasks, self._probe, self._cache = tasks, probe, cache
@@ -171,22 +174,22 @@ class _Scorer:
 
     def checkpoint(self, folder: Path) -> dict[str, float]:
         """Of a checkpoint folder."""
-        return self._scores(sha256_of(folder / "SHA256SUMS"), lambda: load_checkpoint(folder).encoder)
+        name = sha256_of(folder / "SHA256SUMS")
+        return self._scores(name, content_hash([folder]), lambda: load_checkpoint(folder).encoder)
 
     def random(self, folder: Path, seed: int) -> dict[str, float]:
         """Of random weights in the shape of a checkpoint's encoder."""
         shape = load_checkpoint(folder).encoder.config
         generator = torch.Generator().manual_seed(seed)
-        return self._scores([to_dict(shape), seed], lambda: BeatsEncoder(shape).initialise(generator))
+        return self._scores([to_dict(shape), seed], f"random-{seed}", lambda: BeatsEncoder(shape).initialise(generator))
 
-    def _scores(self, name: Any, encoder: Callable[[], BeatsEncoder]) -> dict[str, float]:
-        path = self._cache / f"scores-{config_hash(self._key | {'encoder': name})}.json"
-        if not path.exists():
-            evaluation = evaluate_encoder(encoder().to(local_worker().device), self._tasks, self._probe)
-            scores = {result.name: result.score.score for result in evaluation.results}
-            write_whole_text(path, json.dumps(scores, indent=1))
-        found: dict[str, float] = json.loads(path.read_text())
-        return found
+    def _scores(self, name: Any, checkpoint: str, encoder: Callable[[], BeatsEncoder]) -> dict[str, float]:
+        folder = split_folder(self._cache / f"scores-{config_hash(self._key | {'encoder': name})}", "dev")
+        if not (folder / TASKS_FILE).is_file():
+            use = Use(now(), checkpoint, "tasks of a sequence", config_hash(self._key), "dev", "sequence")
+            record_use(use, self._cache.parent)
+            write_evaluation(evaluate_encoder(encoder().to(local_worker().device), self._tasks, self._probe), folder)
+        return {result.name: result.score.score for result in read_evaluation(folder).results}
 
 
 def _write(found: SequenceResult, random_init: dict[str, float], folder: Path) -> None:

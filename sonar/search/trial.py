@@ -39,7 +39,7 @@ class TrialResult(NamedTuple):
 
     metrics: dict[str, float]
     checkpoint: str
-    worst: dict[str, str] = {}  # noqa: RUF012  # of a result written before they were named
+    worst: dict[str, str]
 
 
 def run_trial(
@@ -90,11 +90,17 @@ def run_trial(
         "made_by": provenance(),
     }
     save_checkpoint(replace(adapted, provenance=made_by), checkpoint)
-    record_dev_use(prepared.baseline, checkpoint, f"trial {folder.name}")
+    record_dev_use(prepared.baseline, checkpoint, _purpose(config, folder))
     result = TrialResult(metrics, str(checkpoint), change.worst())
     write_whole_text(result_path, json.dumps(result._asdict(), indent=1))
     (folder / "state.pt").unlink(missing_ok=True)
     return result
+
+
+def _purpose(config: TrialConfig, folder: Path) -> str:
+    """What the ledger says: a trial, and how often it was looked at on its way."""
+    every = config.evaluation.every
+    return f"trial {folder.name}{f', every {every} steps' if every else ''}"
 
 
 def _claim(folder: Path, config: TrialConfig, prepared: Prepared) -> None:

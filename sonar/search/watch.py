@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 
 from torch import nn
@@ -11,7 +12,7 @@ from torch import nn
 from sonar.data.stream import ClipStore
 from sonar.evaluate.curve import CurvePoint, add_point, read_curve, summarise_curve
 from sonar.evaluate.record import Evaluation
-from sonar.evaluate.run import Change, compare, evaluate_encoder, find_tasks
+from sonar.evaluate.run import Change, Task, compare, evaluate_encoder, find_tasks
 from sonar.experiment import TrialConfig
 from sonar.model.encoder import BeatsEncoder
 from sonar.search.prepare import Prepared, read_baseline
@@ -51,12 +52,19 @@ class Watch:
         encoder.train(was_training)
         return self._keep(report.stage, report.step, evaluation, change)
 
+    @cached_property
+    def _tasks(self) -> list[Task]:
+        return find_tasks(ClipStore(self._prepared.new_shards), ClipStore(self._prepared.prior_shards))
+
+    @cached_property
+    def _baseline(self) -> Evaluation:
+        return read_baseline(self._prepared.baseline)
+
     def score(self, encoder: BeatsEncoder) -> tuple[Evaluation, Change]:
         """Scores of all tasks, and their change against the base; the encoder is left in eval mode."""
         began = time.perf_counter()
-        tasks = find_tasks(ClipStore(self._prepared.new_shards), ClipStore(self._prepared.prior_shards))
-        evaluation = evaluate_encoder(encoder, tasks, self._config.probe)
-        change = compare(read_baseline(self._prepared.baseline), evaluation)
+        evaluation = evaluate_encoder(encoder, self._tasks, self._config.probe)
+        change = compare(self._baseline, evaluation)
         self.seconds += time.perf_counter() - began
         return evaluation, change
 
@@ -80,8 +88,7 @@ class Watch:
         """Write a point, the first time behind that of the base, and return its numbers."""
         numbers = {name: value for name, value in change.metrics().items() if name in CURVE_TERMS}
         if not read_curve(self._folder):
-            base = read_baseline(self._prepared.baseline)
-            add_point(CurvePoint("base", 0, 0.0, 0.0, 0.0, _scores(base)), self._folder)
+            add_point(CurvePoint("base", 0, 0.0, 0.0, 0.0, _scores(self._baseline)), self._folder)
         add_point(CurvePoint(stage, step, **numbers, scores=_scores(evaluation)), self._folder)
         return numbers
 

@@ -56,6 +56,12 @@ def test_parts_of_the_noise_are_told_apart() -> None:
     assert found.total_sigma == pytest.approx(math.sqrt(9 + 16 + 4), rel=0.1)
 
 
+def test_two_runs_tell_their_own_noise_without_bias() -> None:
+    rng = np.random.default_rng(0)
+    shared, own = 4.0 * rng.standard_normal((1, 20_000)), 2.0 * rng.standard_normal((2, 20_000))
+    assert axis_noise(np.concatenate([np.zeros((2, 1)), shared + own], axis=1)).own_clip_sigma == pytest.approx(2, 0.03)
+
+
 def test_where_a_seed_is_chance_on_every_clip_the_clips_explain_its_whole_sigma() -> None:
     """So that what the resamples say of a run's own noise can be taken off the variance over seeds."""
     over_seeds, of_clips = [], []

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from evaluated import evaluation, make_predictions, write_run
 
-from sonar.evaluate.run_folders import base_beside, check_same_base, config_difference, read_run
+from sonar.evaluate.run_folders import RunFolder, base_beside, check_same_base, check_seeds, config_difference, read_run
 
 MADE = evaluation(("birds", "target", make_predictions(1)), ("general", "prior", make_predictions(2)))
 
@@ -50,3 +50,18 @@ def test_what_a_run_was_made_by_is_read_from_its_checkpoint(tmp_path: Path) -> N
     folder = write_run(tmp_path / "a", MADE, {"training": {"seed": 3}}, base="base-9")
     assert json.loads((folder / "checkpoint" / "provenance.json").read_text())["base"] == "base-9"
     assert (read_run(folder).config, read_run(folder).base) == ({"training.seed": 3}, "base-9")
+
+
+def test_seeds_of_one_configuration_differ_in_their_seeds_and_nothing_else(tmp_path: Path) -> None:
+    def run(name: str, **config: float) -> RunFolder:
+        training = {"seed": config.pop("seed")}
+        return read_run(write_run(tmp_path / name, MADE, {"training": training, "optim": config}))
+
+    first, second, same = run("a", seed=0, lr=1.0), run("b", seed=1, lr=1.0), run("c", seed=0, lr=1.0)
+    unknown = read_run(tmp_path / "c" / "evaluation" / "dev")
+    check_seeds(first, second, unknown)
+    for other in (first, same):
+        with pytest.raises(ValueError, match="are the same run or have the same seed; give runs of different seeds"):
+            check_seeds(first, second, other)
+    with pytest.raises(ValueError, match=r"differ in optim.lr; give runs of one configuration under several seeds"):
+        check_seeds(first, run("d", seed=2, lr=2.0))

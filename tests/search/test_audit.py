@@ -44,7 +44,7 @@ class Trials:
         if not (folder / "evaluation").exists():
             self.trained.append(seed)
             write_evaluation(of_seed(seed), split_folder(folder, "dev"))
-        return TrialResult(dict(compare(BASE, of_seed(seed))._asdict()), str(folder))
+        return TrialResult(dict(compare(BASE, of_seed(seed))._asdict()), str(folder), {})
 
 
 @pytest.fixture
@@ -129,10 +129,10 @@ def test_noise_of_runs_that_are_there_is_that_of_the_audit(trials: Trials, prepa
 
 def test_runs_that_are_not_seeds_of_one_configuration_are_refused(prepared: Prepared, tmp_path: Path) -> None:
     first, second, base = _written(tmp_path / "a", 0), _written(tmp_path / "b", 0), tmp_path / "baseline-1"
-    with pytest.raises(ValueError, match=r"a and .*b have the same seed or no known configuration"):
+    with pytest.raises(ValueError, match=r"a and .*b are the same run or have the same seed"):
         audit_existing([first, second], base, RESAMPLING)
     other = _written(tmp_path / "c", 1, {"optim": {"lr": 1.0}})
-    with pytest.raises(ValueError, match=r"a and .*c differ in optim.lr; noise is of one configuration"):
+    with pytest.raises(ValueError, match=r"a and .*c differ in optim.lr; give runs of one configuration"):
         audit_existing([first, other], base, RESAMPLING)
     with pytest.raises(FileNotFoundError, match="no evaluation of the base beside the runs; give the folder of one"):
         audit_existing([first, _written(tmp_path / "d", 1)], None, RESAMPLING)

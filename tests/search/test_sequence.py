@@ -13,7 +13,9 @@ from sonar.checkpoint import load_checkpoint
 from sonar.config import config_hash, override
 from sonar.data.stream import ClipStore
 from sonar.data.synth import write_synth_corpus
+from sonar.evaluate.ledger import read_uses
 from sonar.evaluate.metrics import continual_metrics
+from sonar.evaluate.record import read_evaluation
 from sonar.experiment import TrialConfig
 from sonar.files import sha256_of
 from sonar.search import sequence
@@ -135,6 +137,16 @@ def test_the_files_tell_the_same_matrix_and_metrics(run: Run) -> None:
     assert [{task: float(score) for task, score in row.items()} for row in rows] == [
         run.result.matrix.row(stage) for stage in range(3)
     ]
+
+
+def test_every_score_of_the_matrix_has_its_predictions_and_every_look_is_recorded(run: Run) -> None:
+    found = [
+        read_evaluation(path.parent) for path in (run.storage / "cache").glob("scores-*/evaluation/dev/tasks.json")
+    ]
+    rows = [{result.name: result.score.score for result in evaluation.results} for evaluation in found]
+    assert all(run.result.matrix.row(stage) in rows for stage in range(3))
+    uses = [use for use in read_uses(run.storage) if use.purpose == "sequence"]
+    assert len(uses) >= 4 and {use.split for use in uses} == {"dev"}  # base, random, two domains
 
 
 def test_the_old_model_of_a_stage_is_the_result_of_the_one_before(run: Run) -> None:

@@ -20,7 +20,7 @@ def never(step: object) -> None:
 def finished(folder: Path) -> Path:
     with pytest.raises(FileNotFoundError):  # it claims the folder, then finds no embeddings to train on
         run_trial(TrialConfig(), PREPARED, folder, never)
-    result = {"metrics": {"plasticity": 1.5}, "checkpoint": "somewhere"}
+    result = {"metrics": {"plasticity": 1.5}, "checkpoint": "somewhere", "worst": {}}
     (folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
     return folder
 

@@ -11,7 +11,7 @@ from tiny import changed, tensors
 from sonar.checkpoint import load_checkpoint
 from sonar.data.stream import ClipStore
 from sonar.data.synth import write_synth_corpus
-from sonar.evaluate import run
+from sonar.evaluate import features
 from sonar.evaluate.curve import read_curve
 from sonar.evaluate.ledger import read_uses
 from sonar.evaluate.record import read_evaluation, split_folder
@@ -125,14 +125,14 @@ def test_the_base_is_not_scored_again_and_no_split_but_dev_is_asked_for(
 ) -> None:
     """Nor is a sample of a held-out clip of test read."""
     embedded, asked, heard = [], [], set()
-    real = run.embed_batches
+    real = features.embed_layers
 
     def embed(encoder: Any, batches: Any) -> Any:
         embedded.append(encoder)
         return real(encoder, batches)
 
     index = ClipStore.index
-    monkeypatch.setattr(run, "embed_batches", embed)
+    monkeypatch.setattr(features, "embed_layers", embed)
     monkeypatch.setattr(ClipStore, "index", lambda store, *, split: asked.append(split) or index(store, split=split))
     waveform = ClipStore.waveform
 
@@ -146,7 +146,11 @@ def test_the_base_is_not_scored_again_and_no_split_but_dev_is_asked_for(
     result = run_trial(watched(), prepared, tmp_path / "run", lambda step: None)
     assert heard == {"train", "dev"}
     (use,) = read_uses(ledger)[before:]
-    assert (use.split, use.purpose, use.checkpoint) == ("dev", "trial run", content_hash([Path(result.checkpoint)]))
+    assert (use.split, use.purpose, use.checkpoint) == (
+        "dev",
+        "trial run, every 2 steps",
+        content_hash([Path(result.checkpoint)]),
+    )
     assert read_uses(ledger)[0].purpose == "base of trials" and {u.split for u in read_uses(ledger)} == {"dev"}
     assert len(embedded) == 3 * 2 * 2  # points, tasks, splits
     assert set(asked) == {"train", "dev"}

@@ -1,5 +1,6 @@
 """Two workers under Ray Train finish one adaptation and leave a checkpoint that loads."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import soundfile
 import torch
 from tiny import RATE, STEPS, changed, make_base, make_config, make_store, tensors
+from torch import nn
 
 from sonar.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from sonar.data import shards
@@ -14,6 +16,8 @@ from sonar.data.audio import file_sha256
 from sonar.data.stream import ClipStore
 from sonar.train.adapt import Mixture
 from sonar.train.launch import ADAPTED_FOLDER, DIVERGED_FILE, launch_adapt
+from sonar.train.loop import StepReport
+from sonar.train.stages import Observe
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -44,6 +48,20 @@ def write_inputs(folder: Path) -> tuple[Checkpoint, Mixture]:
     return base, Mixture(new, np.arange(10), prior, np.arange(10), np.arange(10))
 
 
+def observer(path: Path) -> Observe:
+    """Writes down every step of the model stage that it is shown; one worker of the two is."""
+
+    def observe(report: StepReport, models: Mapping[str, nn.Module]) -> dict[str, float]:
+        assert models.keys() >= {"encoder", "tokenizer", "predictor"}
+        if report.stage != "model":
+            return {}
+        with path.open("a") as file:
+            file.write(f"{report.stage} {report.step}\n")
+        return {"seen": float(report.step)}
+
+    return observe
+
+
 def test_workers_that_diverge_say_where_and_are_not_restarted(local_ray: None, tmp_path: Path) -> None:
     _, mixture = write_inputs(tmp_path)
     config = make_config(training__num_workers=2, training__tokenizer_steps=0, optim__lr=1e30).adapt_config()
@@ -60,7 +78,11 @@ def test_two_workers_finish_and_leave_an_adapted_checkpoint(local_ray: None, tmp
         training__checkpoint_every=STEPS // 2,
         training__predictor_steps=2,
     ).adapt_config()
-    adapted, metrics = launch_adapt(str(tmp_path / "base"), mixture, config, tmp_path / "trial")
+    adapted, metrics = launch_adapt(
+        str(tmp_path / "base"), mixture, config, tmp_path / "trial", observe=observer(tmp_path / "seen")
+    )
+    assert (tmp_path / "seen").read_text() == "".join(f"model {step}\n" for step in range(1, STEPS + 1))
+    assert metrics["model/seen"] == STEPS == metrics["model/steps"]
     assert metrics["model/loss"] > 0 and metrics["tokenizer/codebook/perplexity"] >= 1
     assert adapted.tokenizer is not None and adapted.predictor is not None
     reloaded = load_checkpoint(tmp_path / "trial" / ADAPTED_FOLDER)
