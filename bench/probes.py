@@ -3,7 +3,8 @@
     python bench/probes.py runs/probes --audio BIRDS --audio MUSIC --base CHECKPOINT
 
 A pack is a folder or manifest of audio; its probes are fitted on train and scored on dev. Audio is prepared once in the
-storage, and the time counts from there. Intervals are of 95 %, over recordings.
+storage, and the time counts from there. Intervals are of 95 %, over recordings. Full fine-tuning (--finetune-lr) takes
+many times as long as all probes together.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from sonar.cli.options import Assignments, ConfigFile, Storage, configure
 from sonar.data.stream import ClipStore
 from sonar.evaluate.bootstrap import score_interval
 from sonar.evaluate.features import FeatureCache, Features, LogMelStatistics
+from sonar.evaluate.finetune import FinetuneConfig, finetune_task
 from sonar.evaluate.probes.config import ProbeConfig
 from sonar.evaluate.record import TaskResult
 from sonar.evaluate.run import Task, evaluate_task, labelled_tasks, probe_data
@@ -38,7 +40,7 @@ from sonar.search.run import ray_session
 
 Result = TypeVar("Result")
 SPLIT = "dev"
-LOG_MEL = "log-mel statistics"
+LOG_MEL, FINE_TUNED = "log-mel statistics", "fine-tuned"
 PROBES: dict[str, dict[str, Any]] = {
     "ridge": {"probe": "ridge"},
     "ridge, mean of layers": {"probe": "ridge", "layer": "mean"},
@@ -72,6 +74,7 @@ def bench(
     assignments: Assignments = None,
     storage: Storage = Path("runs"),
     probes: Annotated[str, typer.Option(help="Probes with semicolons between; all of them where not given.")] = "",
+    finetune_lr: Annotated[float, typer.Option(help="Also fine-tune, at this rate; 0: no.")] = 0.0,
     threads: Annotated[int, typer.Option(help="Of torch.")] = 2,
 ) -> None:
     """Run every probe on every pack and print the tables."""
@@ -86,8 +89,13 @@ def bench(
         for task in tasks:
             for name, cell in _evaluate(task, encoder, kinds, Path(cache)):
                 cells[task.name, name] = cell
-            typer.echo(f"{task.name}: " + ", ".join(f"{n} {cells[task.name, n].result.score.score:.1f}" for n in names))
-    text = "\n".join([*_scores([task.name for task in tasks], [LOG_MEL, *names], cells), "", *_seconds(names, cells)])
+            if finetune_lr:
+                tuning = FinetuneConfig(lrs=(finetune_lr,), clip_seconds=config.clip_seconds)
+                cells[task.name, FINE_TUNED] = _finetuned(task, encoder, tuning)
+            found = {name: cell.result.score.score for (pack, name), cell in cells.items() if pack == task.name}
+            typer.echo(f"{task.name}: " + ", ".join(f"{name} {score:.1f}" for name, score in found.items()))
+    columns = list(dict.fromkeys(name for _, name in cells))
+    text = "\n".join([*_scores([task.name for task in tasks], columns, cells), "", *_seconds(columns, cells)])
     made_by = provenance()
     typer.echo(f"\n{text}\n\ncommit {made_by['commit']}{' (changed)' if made_by['dirty'] else ''}, {threads} threads")
     write_whole_text(folder / "probes.md", text + "\n")
@@ -116,6 +124,11 @@ def _timed(task: Task, features: Features, config: ProbeConfig) -> Cell:
     _, made = _cost_of(lambda: probe_data(features, task, ("train", SPLIT), config))
     result, probed = _cost_of(lambda: evaluate_task(features, task, config, SPLIT))
     return Cell(result, made, probed)
+
+
+def _finetuned(task: Task, encoder: BeatsEncoder, config: FinetuneConfig) -> Cell:
+    result, cost = _cost_of(lambda: finetune_task(encoder, task, config, SPLIT))
+    return Cell(result, Cost(0.0, 0.0), cost)
 
 
 def _cost_of(work: Callable[[], Result]) -> tuple[Result, Cost]:
