@@ -3,8 +3,8 @@
     python bench/probes.py runs/probes --audio BIRDS --audio MUSIC --base CHECKPOINT
 
 A pack is a folder or manifest of audio; its probes are fitted on train and scored on dev. Audio is prepared once in the
-storage, and the time counts from there. Intervals are of 95 %, over recordings. Full fine-tuning (--finetune-lr) takes
-many times as long as all probes together.
+storage, and the time counts from there. Intervals are of 95 %, over recordings, or over clips where all are of one
+recording. Full fine-tuning (--finetune-lr) takes several times as long as all probes together.
 """
 
 from __future__ import annotations
@@ -83,12 +83,15 @@ def bench(
     tasks = _tasks(audio, storage)
     encoder = load_checkpoint(base).encoder
     names = [name.strip() for name in probes.split(";")] if probes else list(PROBES)
-    kinds = {name: replace(config, **PROBES[name]) for name in names}
+    if unknown := set(names) - set(PROBES):
+        raise ValueError(f"no probe is called {', '.join(sorted(unknown))}; there are {'; '.join(PROBES)}")
     cells: dict[tuple[str, str], Cell] = {}
     with TemporaryDirectory() as cache:
         for task in tasks:
-            for name, cell in _evaluate(task, encoder, kinds, Path(cache)):
-                cells[task.name, name] = cell
+            cells[task.name, LOG_MEL] = _timed(task, LogMelStatistics(encoder.config.fbank), config)
+            for name in names:
+                probe = replace(config, **PROBES[name])
+                cells[task.name, name] = _timed(task, FeatureCache(encoder, Path(cache)), probe)
             if finetune_lr:
                 tuning = FinetuneConfig(lrs=(finetune_lr,), clip_seconds=config.clip_seconds)
                 cells[task.name, FINE_TUNED] = _finetuned(task, encoder, tuning)
@@ -108,15 +111,6 @@ def _tasks(audio: Sequence[str], storage: Path) -> list[Task]:
         clips = [load_domain(Path(path).name, path, cache, typer.echo) for path in audio]
         shards = shard_corpora(clips, cache, typer.echo)
     return [task for folder in shards for task in labelled_tasks(ClipStore(folder), "control")]
-
-
-def _evaluate(
-    task: Task, encoder: BeatsEncoder, kinds: dict[str, ProbeConfig], cache: Path
-) -> Iterator[tuple[str, Cell]]:
-    statistics = LogMelStatistics(encoder.config.fbank)
-    yield LOG_MEL, _timed(task, statistics, ProbeConfig(clip_seconds=next(iter(kinds.values())).clip_seconds))
-    for name, config in kinds.items():
-        yield name, _timed(task, FeatureCache(encoder, cache), config)
 
 
 def _timed(task: Task, features: Features, config: ProbeConfig) -> Cell:
@@ -151,10 +145,9 @@ def _scores(packs: Sequence[str], names: Sequence[str], cells: dict[tuple[str, s
 
 
 def _with_interval(result: TaskResult) -> str:
-    if len(set(result.predictions.groups)) < 2:
-        return f"{result.score.score:.1f} [one recording]"
     interval = score_interval(result.predictions, result.metric).interval
-    return f"{result.score.score:.1f} [{interval.low:.1f}, {interval.high:.1f}]"
+    over = "" if len(set(result.predictions.groups)) > 1 else " over clips"
+    return f"{result.score.score:.1f} [{interval.low:.1f}, {interval.high:.1f}]{over}"
 
 
 def _seconds(names: Sequence[str], cells: dict[tuple[str, str], Cell]) -> Iterator[str]:
