@@ -75,7 +75,7 @@ def bench(
     storage: Storage = Path("runs"),
     probes: Annotated[str, typer.Option(help="Probes with semicolons between; all of them where not given.")] = "",
     finetune_lr: Annotated[float, typer.Option(help="Also fine-tune, at this rate; 0: no.")] = 0.0,
-    threads: Annotated[int, typer.Option(help="Of torch.")] = 2,
+    threads: Annotated[int, typer.Option(help="Of torch; on a busy machine several wait for each other.")] = 1,
 ) -> None:
     """Run every probe on every pack and print the tables."""
     torch.set_num_threads(threads)
