@@ -70,7 +70,7 @@ def run_trial(
     began = time.perf_counter()
     watch = Watch(config, prepared, folder)
     adapted, last = _adapt(config, prepared, folder, report, train_callbacks, watch)
-    trained_s = time.perf_counter() - began
+    trained_s = time.perf_counter() - began - watch.seconds
     evaluation, change = watch.score(adapted.encoder)
     write_evaluation(evaluation, split_folder(folder, "dev"))
     metrics = {
