@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sonar.evaluate.finetune import FinetuneConfig
 from sonar.evaluate.probes.config import ProbeConfig
 from sonar.evaluate.record import Role
 from sonar.evaluate.scores import Metric
@@ -24,6 +25,7 @@ class TaskConfig:
         corpus: manifest or folder, relative to the suite's root.
         metric: macro_f1, accuracy or map; map where clips have several labels.
         probe: protocol: kind of probe, layer, clip_seconds and the rest of `ProbeConfig`.
+        finetune: the encoder is fine-tuned so instead of being probed; None: it stays frozen.
         split_seed: splits are made anew by recording group from this seed; None: those of the corpus, and where it has
             none, made from seed 0.
     """
@@ -33,6 +35,7 @@ class TaskConfig:
     corpus: str
     metric: Metric = "macro_f1"
     probe: ProbeConfig = field(default_factory=ProbeConfig)
+    finetune: FinetuneConfig | None = None
     split_seed: int | None = None
 
     def __post_init__(self) -> None:

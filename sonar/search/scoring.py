@@ -16,14 +16,15 @@ from sonar.checkpoint import load_checkpoint
 from sonar.config import config_hash, to_dict
 from sonar.evaluate.bootstrap import Interval, score_interval
 from sonar.evaluate.features import FeatureCache
+from sonar.evaluate.finetune import finetune_task
 from sonar.evaluate.ledger import Use, earlier_tests, now, read_uses, record_use
 from sonar.evaluate.metrics import forgetting_rate
 from sonar.evaluate.predictions import read_predictions, write_predictions
-from sonar.evaluate.probes.config import ProbeConfig
 from sonar.evaluate.record import Evaluation, Role, TaskResult
-from sonar.evaluate.run import Change, Task, compare, evaluate_task
+from sonar.evaluate.run import Change, compare, evaluate_task
 from sonar.evaluate.scores import Metric, score_predictions
 from sonar.evaluate.suite import FoundSuite, check_unseen
+from sonar.model.encoder import BeatsEncoder
 from sonar.search.base import content_hash
 from sonar.search.mixture import MIXTURE_FILE
 from sonar.search.prepare import cache_of
@@ -166,9 +167,12 @@ class _Model:
         self.checkpoint = content_hash([self.path])
 
     @cached_property
+    def encoder(self) -> BeatsEncoder:
+        return load_checkpoint(self.path).encoder.to(local_worker().device)
+
+    @cached_property
     def features(self) -> FeatureCache:
-        encoder = load_checkpoint(self.path).encoder.to(local_worker().device)
-        return FeatureCache(encoder, self._cache / "features")
+        return FeatureCache(self.encoder, self._cache / "features")
 
     def trained_on(self) -> dict[str, set[str]]:
         """Files and recording groups of the clips that a trial trained on; of any other model nothing is known."""
@@ -186,20 +190,25 @@ class _Scored(NamedTuple):
 
 def _score(model: _Model, tasks: Sequence[SuiteTask], split: str, cache: Path, say: Say) -> _Scored:
     results, seconds = [], []
-    for task, probe in tasks:
+    for one in tasks:
         began = time.perf_counter()
-        results.append(_result(model, task, probe, split, cache))
+        results.append(_result(model, one, split, cache))
         seconds.append(time.perf_counter() - began)
-        say(f"{model.path}: {task.name}: {results[-1].score.score:.1f} ({seconds[-1]:.1f} s)")
+        say(f"{model.path}: {one.task.name}: {results[-1].score.score:.1f} ({seconds[-1]:.1f} s)")
     return _Scored(Evaluation(tuple(results)), seconds)
 
 
-def _result(model: _Model, task: Task, probe: ProbeConfig, split: str, cache: Path) -> TaskResult:
+def _result(model: _Model, suite_task: SuiteTask, split: str, cache: Path) -> TaskResult:
     """Of one task; its predictions are kept by what they were computed from."""
-    made_of = {"checkpoint": model.checkpoint, "shards": task.store.folder.name, "probe": to_dict(probe)}
-    path = cache / "predictions" / f"{config_hash(made_of | {'split': split})}.npz"
+    task, probe, finetune = suite_task
+    protocol = {"probe": to_dict(probe)} if finetune is None else {"finetune": to_dict(finetune)}
+    made_of = {"checkpoint": model.checkpoint, "shards": task.store.folder.name, "split": split, **protocol}
+    path = cache / "predictions" / f"{config_hash(made_of)}.npz"
     if not path.exists():
-        result = evaluate_task(model.features, task, probe, split)
+        if finetune is None:
+            result = evaluate_task(model.features, task, probe, split)
+        else:
+            result = finetune_task(model.encoder, task, finetune, split)
         write_predictions(result.predictions, path)
         return result
     predictions = read_predictions(path)

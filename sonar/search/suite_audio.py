@@ -9,6 +9,7 @@ from sonar.data.corpora import load_corpus
 from sonar.data.manifest import Clip
 from sonar.data.splits import check_labelled_splits, complete_splits
 from sonar.data.stream import ClipStore
+from sonar.evaluate.finetune import FinetuneConfig
 from sonar.evaluate.probes.config import ProbeConfig
 from sonar.evaluate.run import Task
 from sonar.evaluate.suite import RoleClips, Suite, check_controls
@@ -18,10 +19,11 @@ from sonar.search.progress import Say
 
 
 class SuiteTask(NamedTuple):
-    """A task with its audio, and its protocol."""
+    """A task with its audio, and its protocol: fine-tuning, or a probe where there is none."""
 
     task: Task
     probe: ProbeConfig
+    finetune: FinetuneConfig | None
 
 
 class PreparedSuite(NamedTuple):
@@ -44,7 +46,7 @@ def prepare_suite(suite: Suite, root: Path, cache: Path, say: Say) -> PreparedSu
     check_controls(sides)
     shards = shard_corpora([list(side.clips) for side in sides], cache, say)
     tasks = [
-        SuiteTask(Task(config.name, config.role, ClipStore(folder), config.metric), config.probe)
+        SuiteTask(Task(config.name, config.role, ClipStore(folder), config.metric), config.probe, config.finetune)
         for config, folder in zip(suite.tasks, shards, strict=True)
     ]
     return PreparedSuite(tasks, sides)

@@ -10,6 +10,7 @@ from tiny import make_store
 
 from sonar.config import ConfigError
 from sonar.data.manifest import Clip
+from sonar.evaluate.finetune import FinetuneConfig
 from sonar.evaluate.suite import RoleClips, check_controls, check_unseen, find_suite, packaged_suites, read_suite
 from sonar.evaluate.task import corpus_path
 
@@ -18,7 +19,7 @@ name: mine
 probe: {probe: knn, clip_seconds: 3.0, neighbours: [1, 5]}
 tasks:
   - {name: birds, role: target, corpus: birds}
-  - {name: scenes, role: prior, corpus: sets/scenes.csv, metric: map, probe: {probe: ridge}}
+  - {name: scenes, role: prior, corpus: sets/scenes.csv, metric: map, probe: {probe: ridge}, finetune: {epochs: 3}}
   - {name: songs, role: control, corpus: songs, split_seed: 3}
 """
 
@@ -40,6 +41,7 @@ def test_a_task_has_the_suites_probe_where_it_says_nothing_else(tmp_path: Path) 
     assert birds.probe == songs.probe == suite.probe
     assert (birds.probe.probe, birds.probe.clip_seconds, birds.probe.neighbours) == ("knn", 3.0, (1, 5))
     assert (scenes.probe.probe, scenes.probe.clip_seconds, scenes.probe.neighbours) == ("ridge", 3.0, (1, 5))
+    assert (birds.finetune, scenes.finetune) == (None, FinetuneConfig(epochs=3))
     assert (suite.of("target"), suite.of("prior"), suite.of("control")) == (["birds"], ["scenes"], ["songs"])
 
 

@@ -8,21 +8,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tiny import make_base
 from typer.testing import CliRunner
 
-from sonar.checkpoint import save_checkpoint
+from sonar.checkpoint import load_checkpoint, save_checkpoint
 from sonar.cli.app import app
 from sonar.data.corpora import load_corpus
 from sonar.data.manifest import write_manifest
 from sonar.data.synth import write_synth_corpus
+from sonar.evaluate.finetune import finetune_task
 from sonar.evaluate.ledger import read_uses
 from sonar.evaluate.record import read_evaluation
 from sonar.evaluate.suite import FoundSuite, read_suite
 from sonar.search import scoring
 from sonar.search.mixture import MIXTURE_FILE
+from sonar.search.prepare import cache_of
 from sonar.search.scoring import Request, evaluate_suite, find_root
+from sonar.search.suite_audio import prepare_suite
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -88,6 +92,20 @@ def test_a_second_look_computes_nothing(made: Made, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(scoring, "evaluate_task", None)  # calling it would fail
     again = made.score()
     assert [row[:5] for row in again.rows] == [row[:5] for row in first.rows]
+
+
+def test_a_task_may_be_fine_tuned_beside_its_frozen_twin(made: Made) -> None:
+    tuned = "  - {name: birds-tuned, role: target, corpus: bio, finetune: {epochs: 1, clip_seconds: 1.0, lrs: [1e-3]}}"
+    path = made.root / "tuned.yaml"
+    path.write_text(f"{SUITE.split('  - {name: scenes')[0]}{tuned}\n", encoding="utf-8")
+    suite = read_suite(path)
+    frozen, changed = made.score(suite=FoundSuite(suite, made.root)).evaluation.results
+    _, (task, _, config) = prepare_suite(suite, made.root, cache_of(made.storage), lambda line: None).tasks
+    assert config is not None
+    alone = finetune_task(load_checkpoint(made.root / "model-1").encoder, task, config, "dev")
+    np.testing.assert_array_equal(changed.predictions.scores, alone.predictions.scores)
+    assert not np.array_equal(changed.predictions.scores, frozen.predictions.scores)
+    assert list(changed.predictions.clip_ids) == list(frozen.predictions.clip_ids)
 
 
 def test_every_look_is_recorded_and_a_final_report_tells_the_earlier_ones(made: Made, tmp_path: Path) -> None:
