@@ -110,7 +110,9 @@ def test_runs_in_processes_of_their_own_end_as_they_do_here(prepared: Prepared, 
     for name in ("seed-0", "seed-1"):
         with pytest.raises(FileNotFoundError):  # it claims the folder, then finds no embeddings to train on
             run_trial(configs[name], prepared, tmp_path / name, lambda step: None)
-        (tmp_path / name / "result.json").write_text(json.dumps({"metrics": {"plasticity": 1.5}, "checkpoint": name}))
+        (tmp_path / name / "result.json").write_text(
+            json.dumps({"metrics": {"plasticity": 1.5}, "checkpoint": name, "worst": {}})
+        )
     (tmp_path / "seed-2").mkdir()
     (tmp_path / "seed-2" / "run_id").write_text("another run")
     here, apart = (run_all(configs, prepared, tmp_path, jobs, lambda line: None) for jobs in (1, 2))
