@@ -21,6 +21,8 @@ from sonar.train.objective import Moment, Objective
 from sonar.train.optim import OptimConfig, learning_rate, make_optimizer
 from sonar.train.plateau import Plateau
 
+PACE = ("step_seconds", "clips_per_second", "input_wait_share")  # of a step's metrics, those that no run repeats
+
 
 class NonFiniteLossError(FloatingPointError):
     """A loss term or the gradient became NaN or infinite; names the stage, step, term and clips."""
@@ -148,11 +150,7 @@ def run_stage(
 
 def _pace(seconds: float, waited: float, num_clips: int) -> dict[str, float]:
     """What a step took, and the share of it that was spent waiting for its batch."""
-    return {
-        "step_seconds": seconds,
-        "clips_per_second": num_clips * world_size() / seconds,
-        "input_wait_share": waited / seconds,
-    }
+    return dict(zip(PACE, (seconds, num_clips * world_size() / seconds, waited / seconds), strict=True))
 
 
 def _train_step(

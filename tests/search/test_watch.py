@@ -19,7 +19,7 @@ from sonar.experiment import TrialConfig
 from sonar.search.base import content_hash
 from sonar.search.prepare import Prepared, Sources, prepare, read_baseline
 from sonar.search.trial import TrialResult, run_trial
-from sonar.train.loop import StepReport
+from sonar.train.loop import PACE, StepReport
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -58,8 +58,7 @@ def ended(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Ended
 
 
 def deterministic(result: TrialResult) -> dict[str, float]:
-    measured = ("seconds", "clips_per_second", "input_wait_share")
-    return {name: value for name, value in result.metrics.items() if not name.endswith(measured)}
+    return {name: value for name, value in result.metrics.items() if not name.endswith(("_seconds", *PACE))}
 
 
 def test_the_curve_runs_from_the_base_to_what_the_trial_leaves(prepared: Prepared, ended: Ended) -> None:

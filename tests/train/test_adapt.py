@@ -13,7 +13,7 @@ from sonar.experiment import TrialConfig, apply_preset
 from sonar.model.fbank import log_mel
 from sonar.train import stages
 from sonar.train.adapt import Mixture, adapt
-from sonar.train.loop import Stage, StageState
+from sonar.train.loop import PACE, Stage, StageState
 from sonar.train.settings import AdaptConfig, TrainingConfig
 from sonar.train.stages import Hooks, Worker
 
@@ -127,8 +127,7 @@ class Watched(Recorder):
 
     def terms(self, stage: str) -> set[str]:
         names = {name for report in self.reports if report.stage == stage for name in report.metrics}
-        pace = {"step_seconds", "clips_per_second", "input_wait_share"}
-        return names - {"loss", "grad_norm", "lr", "masked_accuracy"} - pace
+        return names - {"loss", "grad_norm", "lr", "masked_accuracy", *PACE}
 
 
 HEALTH = {f"codebook/{name}" for name in ("revived", "perplexity", "perplexity_new", "coverage", "dead_share")}
