@@ -8,51 +8,45 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 
-from sonar.config import ConfigError, to_dict
-from sonar.provenance import provenance
+from sonar.config import ConfigError
 from sonar.search.journal import Journal, SweepState, read_journal, replay
 from sonar.search.nodes import check_storage_is_shared
-from sonar.search.prepare import Sources, prepare
+from sonar.search.prepare import prepare
 from sonar.search.progress import ProgressLine, Say
 from sonar.search.searcher import TrialSource
-from sonar.search.space import Sweep, describe_space
-from sonar.search.tuner import plan_slots, tune_trials
+from sonar.search.settings import RunOptions, settings_of
+from sonar.search.space import Sweep
+from sonar.search.standing import num_expected
+from sonar.search.stopping import StopRequest, signals_abort, signals_drain
+from sonar.search.tuner import Driver, plan_slots, tune_trials
 
 JOURNAL_FILE = "journal.jsonl"
 MEASURED = ("plasticity", "forgetting_rate")  # the axes of a front, and the objectives of a sweep
-MAY_CHANGE = ("num_trials", "provenance")  # on resume; the audio of the provenance may not
+MAY_CHANGE = ("num_trials", "options", "provenance")  # on resume; the audio of the provenance may not
 PUBLISH_INTERVAL_S = 5.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """How and where a sweep runs.
+class SweepEnd(NamedTuple):
+    """How a run of a sweep ended.
 
     Attributes:
-        sources: where the audio is.
-        storage: folder that every node sees; the sweep lies in `storage/NAME`, shared work in `storage/cache`.
-        ray: "auto" joins a running cluster or starts one; "local" starts one; else an address.
-        max_concurrent: trials at a time; None: as many as fit.
-        seed: of the sampler.
-        resume: continue a sweep that this storage holds.
+        state: of the sweep.
+        stopped_by: who asked it to stop before its end, so that it can be resumed; None where it came to its end.
     """
 
-    sources: Sources
-    storage: Path = Path("runs")
-    ray: str = "auto"
-    max_concurrent: int | None = None
-    seed: int = 0
-    resume: bool = False
+    state: SweepState
+    stopped_by: str | None
 
 
-def run_sweep(sweep: Sweep, options: RunOptions, say: Say, publish: Callable[[SweepState], None]) -> SweepState:
-    """Run or resume a sweep to its end.
+def run_sweep(sweep: Sweep, options: RunOptions, say: Say, publish: Callable[[SweepState], None]) -> SweepEnd:
+    """Run or resume a sweep to its end, or until it is asked to stop.
+
+    The first SIGINT or SIGTERM, or `sonar sweep stop`, lets running trials save their state; the second aborts.
 
     Args:
         sweep: what is searched.
@@ -60,36 +54,60 @@ def run_sweep(sweep: Sweep, options: RunOptions, say: Say, publish: Callable[[Sw
         say: hears lines of progress.
         publish: called with the state after changes, at most every few seconds; must return soon.
 
-    Returns:
-        The state of the finished sweep.
-
     Raises:
+        Aborted: by a signal; the journal holds what a resume needs.
+        JournalBusy: another process owns the sweep.
         ConfigError: the storage holds a sweep of this name that is not to be resumed, or was made otherwise.
         ValueError, FileNotFoundError: from `prepare`, no trial fits the cluster, or a node does not see the storage.
     """
     folder = options.storage / sweep.name
     with Journal(folder / JOURNAL_FILE) as journal:
+        if journal.taken_from is not None:
+            say(f"taken over from {journal.taken_from}, which ended without giving the sweep back")
         settings = _check_resumable(journal, sweep, options, folder)
-        with ray_session(options.ray):
+        stop = StopRequest(folder)
+        stop.withdraw()
+        with ray_session(options.ray), signals_abort():
             check_storage_is_shared(options.storage)
             slots = plan_slots(sweep.base.training.num_workers, ray.cluster_resources(), options.max_concurrent)
             prepared = prepare(sweep.base, options.sources, options.storage, say)
-            if not journal.state.settings:  # only now: a sweep whose audio was not there has not begun
-                journal.append("sweep_created", **settings)
+            _record_settings(journal, settings)  # only now: a sweep whose audio was not there has not begun
             progress = ProgressLine(sweep.num_trials + len(sweep.anchors), say)
-            published = 0.0
-
-            def on_event() -> None:
-                nonlocal published
-                progress.update(journal.state)
-                if time.monotonic() - published >= PUBLISH_INTERVAL_S:
-                    publish(journal.state)
-                    published = time.monotonic()
-
-            tune_trials(TrialSource(sweep, journal, options.seed), journal, prepared, folder, slots, on_event)
+            on_event = _Listener(journal.state, stop, say, progress, publish)
+            driver = Driver(TrialSource(sweep, journal, options.seed), journal, stop, on_event)
+            with signals_drain(stop):
+                tune_trials(driver, prepared, folder, slots)
             publish(journal.state)
-    _refuse_empty(journal.state)
-    return journal.state
+        is_complete = sum(record.is_finished for record in journal.state.trials.values()) >= num_expected(journal.state)
+        stopped_by = stop.by() if stop() and not is_complete else None
+        stop.withdraw()
+    if stopped_by is None:
+        _refuse_empty(journal.state)
+    return SweepEnd(journal.state, stopped_by)
+
+
+class _Listener:
+    """What the driver does after every event: says progress, publishes, says once that it is stopping."""
+
+    def __init__(
+        self,
+        state: SweepState,
+        stop: StopRequest,
+        say: Say,
+        progress: ProgressLine,
+        publish: Callable[[SweepState], None],
+    ) -> None:
+        self._state, self._stop, self._say, self._progress, self._publish = state, stop, say, progress, publish
+        self._published_s, self._has_said_stop = 0.0, False
+
+    def __call__(self) -> None:
+        self._progress.update(self._state)
+        if self._stop() and not self._has_said_stop:
+            self._has_said_stop = True
+            self._say(f"stopping, as {self._stop.by()} asks: running trials save their state; Ctrl-C aborts")
+        if time.monotonic() - self._published_s >= PUBLISH_INTERVAL_S:
+            self._publish(self._state)
+            self._published_s = time.monotonic()
 
 
 def _refuse_empty(state: SweepState) -> None:
@@ -128,22 +146,10 @@ def _check_resumable(journal: Journal, sweep: Sweep, options: RunOptions, folder
     """The settings that the journal is to begin with; refuses a journal that began otherwise."""
     if set(sweep.objectives) != set(MEASURED):
         raise ConfigError(f"objectives are {', '.join(sweep.objectives)}; a trial measures {' and '.join(MEASURED)}")
-    settings: dict[str, Any] = {
-        "name": sweep.name,
-        "domain": sweep.domain,
-        "config": to_dict(sweep.base),
-        "space": describe_space(sweep.space),
-        "objectives": dict(sweep.objectives),
-        "forgetting_limit": sweep.forgetting_limit,
-        "num_trials": sweep.num_trials,
-        "anchors": sweep.anchors,
-        "seed": options.seed,
-        "provenance": {"sources": options.sources._asdict(), **provenance()},
-    }
     known = journal.state.settings
     if known and not options.resume:
         raise ConfigError(f"{folder} already holds a sweep; give --resume to continue it, or another --name")
-    same = json.loads(json.dumps(settings))  # as the journal gives it back
+    same = json.loads(json.dumps(settings_of(sweep, options)))  # as the journal gives it back
     changed = [key for key in same if known and key not in MAY_CHANGE and known[key] != same[key]]
     if known and known["provenance"]["sources"] != same["provenance"]["sources"]:
         changed.append("audio")
@@ -151,4 +157,15 @@ def _check_resumable(journal: Journal, sweep: Sweep, options: RunOptions, folder
         raise ConfigError(
             f"{folder} began with another {', '.join(changed)}; resume it as it was, or give another --name"
         )
-    return settings
+    return same
+
+
+def _record_settings(journal: Journal, settings: dict[str, Any]) -> None:
+    """Begin the journal with them, or add what a resume has changed of them."""
+    known = journal.state.settings
+    if not known:
+        journal.append("sweep_created", **settings)
+        return
+    changed = {key: settings[key] for key in ("num_trials", "options") if settings[key] != known.get(key)}
+    if changed:
+        journal.append("sweep_changed", **changed)

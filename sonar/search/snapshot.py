@@ -14,6 +14,7 @@ from sonar.search.results import front_hypervolume, picked_id, ranked_trials
 _STATUS: dict[str, Status] = {
     "suggested": "SCHEDULED",
     "started": "RUNNING",
+    "paused": "SCHEDULED",
     "told": "FINISHED",
     "failed": "FAILED",
     "pruned": "KILLED",

@@ -157,6 +157,22 @@ def describe_space(space: Mapping[str, Dimension]) -> dict[str, dict[str, Any]]:
     return {key: {"type": type(dim).__name__, **dataclasses.asdict(dim)} for key, dim in space.items()}
 
 
+def read_space(described: Mapping[str, Mapping[str, Any]]) -> dict[str, Dimension]:
+    """The space that `describe_space` described, also after JSON.
+
+    Raises:
+        ConfigError: a kind of dimension that there is not.
+    """
+    kinds: dict[str, Any] = {kind.__name__: kind for kind in (Uniform, LogUniform, IntUniform, Choice)}
+    space = {}
+    for key, fields in described.items():
+        kind, values = fields["type"], {name: value for name, value in fields.items() if name != "type"}
+        if kind not in kinds:
+            raise ConfigError(f"space: {key!r} is a {kind!r}; there are {', '.join(kinds)}")
+        space[key] = kinds[kind](**{n: tuple(v) if isinstance(v, list) else v for n, v in values.items()})
+    return space
+
+
 def _check_bounds(low: float, high: float, name: str) -> None:
     numbers = all(isinstance(bound, int | float) and not isinstance(bound, bool) for bound in (low, high))
     if not numbers or not math.isfinite(low) or not math.isfinite(high) or low >= high:

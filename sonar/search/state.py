@@ -8,16 +8,20 @@ from typing import Any, NamedTuple
 KINDS = ("anchor", "search")
 FINISHED = ("told", "failed", "pruned")
 
+_OF_A_SWEEP = frozenset({"name", "domain", "num_trials", "anchors", "forgetting_limit", "provenance", "options"})
+
 # Required fields of each event, then those that may be there.
 EVENT_FIELDS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "sweep_created": (
         frozenset({"config", "space", "objectives", "seed"}),
-        frozenset({"name", "domain", "num_trials", "anchors", "forgetting_limit", "provenance"}),
+        _OF_A_SWEEP,
     ),
+    "sweep_changed": (frozenset(), _OF_A_SWEEP),
     "suggested": (frozenset({"trial_id", "kind", "params"}), frozenset({"name", "config"})),
     "started": (frozenset({"trial_id"}), frozenset({"host"})),
     "reported": (frozenset({"trial_id", "step", "metrics"}), frozenset()),
     "checkpointed": (frozenset({"trial_id", "step", "checkpoint"}), frozenset()),
+    "paused": (frozenset({"trial_id", "reason"}), frozenset()),
     "told": (frozenset({"trial_id", "metrics", "checkpoint"}), frozenset()),
     "failed": (frozenset({"trial_id", "reason"}), frozenset({"metrics"})),
     "pruned": (frozenset({"trial_id", "reason"}), frozenset({"metrics"})),
@@ -55,10 +59,10 @@ class TrialRecord:
         name: for people; the id where none was given.
         params: the suggested point of the space; empty for an anchor.
         config: the whole of the trial's config as plain values, where it was recorded.
-        status: the last of suggested, started, told, failed, pruned.
+        status: the last of suggested, started, paused, told, failed, pruned.
         metrics: finite; only a told trial has them.
         reports: while it ran, in the order in which they came.
-        reason: why it failed or was pruned.
+        reason: why it failed, was pruned or is paused.
         checkpoint: folder of its last checkpoint, None where there is none.
         num_starts: 2 or more for a trial that was resumed.
         started_s: Unix time of its first start.
@@ -87,7 +91,7 @@ class TrialRecord:
 
 @dataclass
 class SweepState:
-    """A sweep as its journal tells it; `settings` are the values of `sweep_created`, empty before it."""
+    """A sweep as its journal tells it; `settings` are those of `sweep_created`, as changed since; at first empty."""
 
     settings: dict[str, Any] = field(default_factory=dict)
     created_s: float | None = None
@@ -102,12 +106,13 @@ class SweepState:
         """
         record = self.check(event)
         if record is None:
-            self.settings, self.created_s = dict(event.data), event.time_s
+            self.settings = {**self.settings, **event.data}
+            self.created_s = event.time_s if self.created_s is None else self.created_s
         else:
             self.trials[record.trial_id] = record
 
     def check(self, event: Event) -> TrialRecord | None:
-        """The record that an event leads to, None for `sweep_created`; nothing changes. Raises as `apply`."""
+        """The record that an event leads to, None for one of the sweep itself; nothing changes. Raises as `apply`."""
         check_fields(event.event, event.data)
         if event.event == "sweep_created":
             if self.settings:
@@ -115,6 +120,8 @@ class SweepState:
             return None
         if not self.settings:
             raise JournalError(f"{event.event}: the first event must be sweep_created")
+        if event.event == "sweep_changed":
+            return None
         return self._next_record(event)
 
     def _next_record(self, event: Event) -> TrialRecord:
@@ -183,7 +190,7 @@ def _advance(record: TrialRecord, event: Event) -> TrialRecord:
     data, now = event.data, event.time_s
     if event.event == "started":
         first = now if record.started_s is None else record.started_s
-        return replace(record, status="started", num_starts=record.num_starts + 1, started_s=first)
+        return replace(record, status="started", reason=None, num_starts=record.num_starts + 1, started_s=first)
     if event.event == "reported":
         report = Report(data["step"], now, {name: float(value) for name, value in data["metrics"].items()})
         return replace(record, reports=(*record.reports, report))
@@ -193,4 +200,6 @@ def _advance(record: TrialRecord, event: Event) -> TrialRecord:
         metrics = {name: float(value) for name, value in data["metrics"].items()}
         checkpoint = data["checkpoint"] or record.checkpoint
         return replace(record, status="told", metrics=metrics, checkpoint=checkpoint, ended_s=now)
+    if event.event == "paused":
+        return replace(record, status="paused", reason=data["reason"])
     return replace(record, status=event.event, reason=data["reason"], ended_s=now)

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
-
-from ray.train import UserCallback
 
 from sonar.checkpoint import load_checkpoint, load_state, save_checkpoint, save_state
 from sonar.config import config_hash, to_dict
@@ -22,7 +20,7 @@ from sonar.search.mixture import MIXTURE_FILE, read_mixture, write_mixture
 from sonar.search.prepare import Prepared, record_dev_use
 from sonar.search.watch import Watch
 from sonar.train.adapt import adapt
-from sonar.train.launch import Launched, launch_adapt
+from sonar.train.launch import NOTHING_AROUND, Around, Launched, launch_adapt
 from sonar.train.loop import StepReport
 from sonar.train.stages import Hooks, local_worker
 
@@ -47,7 +45,7 @@ def run_trial(
     prepared: Prepared,
     folder: Path,
     report: Callable[[StepReport], None],
-    train_callbacks: Sequence[UserCallback] = (),
+    around: Around = NOTHING_AROUND,
 ) -> TrialResult:
     """Adapt the base and judge the result.
 
@@ -57,9 +55,10 @@ def run_trial(
         folder: of this trial; holds `mixture.parquet`, what it trains on, `curve.jsonl` and the state to resume
             from, then `evaluation/dev`, `checkpoint/` and `result.json`. A folder with a result is not run again.
         report: called after every step.
-        train_callbacks: of Ray Train, where several workers train; they hear what rank 0 reports.
+        around: who else hears of it, and who may stop it.
 
     Raises:
+        TrainingStopped: as asked; the folder holds the state to go on from.
         NonFiniteLossError: training diverged.
         ValueError: the mixture asked for cannot be drawn, a probe cannot be scored, or the folder holds another run.
     """
@@ -69,7 +68,7 @@ def run_trial(
         return TrialResult(**json.loads(result_path.read_text()))
     began = time.perf_counter()
     watch = Watch(config, prepared, folder)
-    adapted, last = _adapt(config, prepared, folder, report, train_callbacks, watch)
+    adapted, last = _adapt(config, prepared, folder, report, around._replace(observe=watch))
     trained_s = time.perf_counter() - began
     evaluation, change = watch.score(adapted.encoder)
     write_evaluation(evaluation, split_folder(folder, "dev"))
@@ -120,15 +119,14 @@ def _adapt(
     prepared: Prepared,
     folder: Path,
     report: Callable[[StepReport], None],
-    train_callbacks: Sequence[UserCallback],
-    watch: Watch,
+    around: Around,
 ) -> Launched:
     """Train in this process, or with several workers under Ray Train."""
     drawn = read_mixture(config.sampling, prepared)
     write_mixture(drawn, folder / MIXTURE_FILE)
     adapt_config = replace(config.adapt_config(), replay_ratio=drawn.replay_ratio)
     if config.training.num_workers > 1:
-        return launch_adapt(prepared.base, drawn.mixture, adapt_config, folder, train_callbacks, watch)
+        return launch_adapt(prepared.base, drawn.mixture, adapt_config, folder, around)
     state_path = folder / "state.pt"
     state = load_state(state_path) if state_path.exists() else None
     last: dict[str, float] = state["last"] if state else {}
@@ -142,7 +140,8 @@ def _adapt(
         save=lambda state: save_state(state | {"last": dict(last)}, state_path),
         state=state,
         save_every=config.training.checkpoint_every,
-        observe=watch,
+        observe=around.observe,
+        is_stopping=around.is_stopping,
     )
     base = load_checkpoint(prepared.base)
     return Launched(adapt(base, drawn.mixture, adapt_config, hooks, local_worker()), last)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
+import shutil
 import time
+import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,14 +21,22 @@ from ray.tune.search import Searcher
 
 from sonar.config import from_dict, to_dict
 from sonar.experiment import TrialConfig
+from sonar.files import write_whole_text
 from sonar.search.journal import Journal
 from sonar.search.prepare import Prepared
 from sonar.search.searcher import TrialSource
-from sonar.search.trial import run_trial
+from sonar.search.stopping import StopRequest
+from sonar.search.trial import TrialResult, run_trial
 from sonar.search.watch import CURVE_TERMS
+from sonar.train.launch import Around
 from sonar.train.loop import StepReport
+from sonar.train.stages import TrainingStopped
 
+# Keys of the last report of a trial, beside its metrics.
+ENDED, CHECKPOINT, FAILED, PAUSED = "has_ended", "checkpoint_path", "failed_because", "paused_because"
+FULL_BYTES = 1 << 20  # a storage with less room than this is full
 REPORT_INTERVAL_S = 2.0  # of one trial's metrics to the driver; points of its curve go at once
+MAX_DEATHS = 3  # of one trial's process, each followed by a restart from its saved state
 IDLE_CPU = 0.01  # what a trial holds while its workers hold the rest; Tune refuses 0
 
 
@@ -65,25 +78,43 @@ def plan_slots(num_workers: int, cluster: dict[str, float], max_concurrent: int 
     return TrialSlots({"CPU": float(threads)}, num_concurrent, threads)
 
 
-def tune_trials(
-    source: TrialSource, journal: Journal, prepared: Prepared, folder: Path, slots: TrialSlots,
-    on_event: Callable[[], None],
-) -> None:  # fmt: skip
-    """Run every trial of `source` on the connected Ray cluster.
+class Driver(NamedTuple):
+    """The driver's side of a sweep.
 
-    Args:
+    Attributes:
         source: gives the trials and takes their results.
         journal: gets what the running trials report.
+        stop: once it says yes no trial is begun and running ones save their state and end; it travels to them.
+        on_event: called after everything that happens and while waiting.
+    """
+
+    source: TrialSource
+    journal: Journal
+    stop: StopRequest
+    on_event: Callable[[], None]
+
+
+def tune_trials(driver: Driver, prepared: Prepared, folder: Path, slots: TrialSlots) -> None:
+    """Run the trials of a driver's source on the connected Ray cluster until there are no more or it is stopping.
+
+    Args:
+        driver: where trials come from and what hears of them.
         prepared: what all trials share.
         folder: of the sweep; trial folders lie in `trials/`.
         slots: resources and concurrency.
-        on_event: called in the driver after everything that happens and while waiting.
     """
-    trainable = partial(_trainable, prepared=prepared, folder=str(folder.resolve()), threads=slots.threads)
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Tune's would kill running trials; ours lets them save
+    trainable = partial(
+        _trainable,
+        prepared=prepared,
+        folder=str(folder.resolve()),
+        threads=slots.threads,
+        is_stopping=driver.stop,
+    )
     tuner = tune.Tuner(
         tune.with_resources(trainable, slots.resources),
         tune_config=tune.TuneConfig(
-            search_alg=_SourceSearcher(source),
+            search_alg=_SourceSearcher(driver),
             num_samples=-1,
             max_concurrent_trials=slots.num_concurrent,
             reuse_actors=True,
@@ -91,17 +122,33 @@ def tune_trials(
         run_config=tune.RunConfig(
             name="tune",
             storage_path=str(folder.resolve()),
-            callbacks=[_JournalCallback(source, journal, on_event)],
+            callbacks=[_JournalCallback(driver)],
+            failure_config=tune.FailureConfig(max_failures=MAX_DEATHS),
             verbose=0,
         ),
     )
     tuner.fit()
 
 
-def _trainable(config: dict[str, Any], *, prepared: Prepared, folder: str, threads: int) -> None:
-    """One trial in its own process."""
+def _trainable(
+    config: dict[str, Any], *, prepared: Prepared, folder: str, threads: int, is_stopping: Callable[[], bool]
+) -> None:
+    """One trial in its own process; it ends with a result, the reason why there is none, or to be gone on with."""
     torch.set_num_threads(threads)
-    trial_config = from_dict(TrialConfig, config["config"])
+    trial_folder = Path(folder) / "trials" / config["trial_id"]
+    try:
+        result = _run(from_dict(TrialConfig, config["config"]), prepared, trial_folder, is_stopping)
+    except TrainingStopped as stop:
+        end: dict[str, Any] = {PAUSED: str(stop)}
+    except Exception as error:  # whatever it is, it is why this trial has no result; only a death is worth a restart
+        end = {PAUSED if is_disk_full(error, trial_folder) else FAILED: _one_line(error)}
+        _keep_traceback(error, trial_folder)
+    else:
+        end = {**result.metrics, CHECKPOINT: result.checkpoint}
+    tune.report({ENDED: True, **end})
+
+
+def _run(config: TrialConfig, prepared: Prepared, folder: Path, is_stopping: Callable[[], bool]) -> TrialResult:
     sent = 0.0
 
     def report(step: StepReport) -> None:
@@ -110,24 +157,47 @@ def _trainable(config: dict[str, Any], *, prepared: Prepared, folder: str, threa
             sent = time.monotonic()
             tune.report(step.by_stage() | {"step": step.step})
 
-    callbacks = (TuneReportCallback(),) if trial_config.training.num_workers > 1 else ()
-    result = run_trial(trial_config, prepared, Path(folder) / "trials" / config["trial_id"], report, callbacks)
-    tune.report({**result.metrics, "checkpoint_path": result.checkpoint})
+    callbacks = (TuneReportCallback(),) if config.training.num_workers > 1 else ()
+    return run_trial(config, prepared, folder, report, Around(callbacks=callbacks, is_stopping=is_stopping))
+
+
+def is_disk_full(error: BaseException, folder: Path) -> bool:
+    """Whether an error is that of a storage without room: no fault of the trial, which can go on when there is room.
+
+    torch hides the system's error in one of its own, so the room itself is looked at too.
+    """
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    try:
+        return isinstance(error, RuntimeError) and shutil.disk_usage(folder).free < FULL_BYTES
+    except OSError:
+        return False
+
+
+def _one_line(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[-1].strip()}" if text else type(error).__name__
+
+
+def _keep_traceback(error: BaseException, folder: Path) -> None:
+    """Beside the trial's other files, where its storage still takes it."""
+    with contextlib.suppress(OSError):
+        write_whole_text(folder / "error.txt", "".join(traceback.format_exception(error)))
 
 
 class _SourceSearcher(Searcher):
     """Tune's searcher interface over a `TrialSource`; results go through the callback, which knows the reasons."""
 
-    def __init__(self, source: TrialSource) -> None:
+    def __init__(self, driver: Driver) -> None:
         super().__init__()
-        self._source: TrialSource | None = source
+        self._driver: Driver | None = driver
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_source": None}  # Tune pickles its searcher; the journal is our state
+        return {**self.__dict__, "_driver": None}  # Tune pickles its searcher; the journal is our state
 
     def suggest(self, trial_id: str) -> Any:
-        assert self._source is not None
-        suggestion = self._source.suggest()
+        assert self._driver is not None
+        suggestion = None if self._driver.stop() else self._driver.source.suggest()
         if suggestion is None:
             return Searcher.FINISHED
         return {"trial_id": suggestion.trial_id, "config": to_dict(suggestion.config)}
@@ -145,8 +215,8 @@ class _SourceSearcher(Searcher):
 class _JournalCallback(tune.Callback):
     """Writes what trials do into the journal and tells the source how they ended."""
 
-    def __init__(self, source: TrialSource, journal: Journal, on_event: Callable[[], None]) -> None:
-        self._source, self._journal, self._on_event = source, journal, on_event
+    def __init__(self, driver: Driver) -> None:
+        self._source, self._journal, self._stop, self._on_event = driver
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its callbacks; the journal is our state
@@ -161,7 +231,7 @@ class _JournalCallback(tune.Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         metrics = _numbers(result)
-        if "checkpoint_path" not in result and metrics:
+        if ENDED not in result and metrics:
             self._journal.append(
                 "reported",
                 trial_id=trial.config["trial_id"],
@@ -170,13 +240,19 @@ class _JournalCallback(tune.Callback):
             )
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        result = trial.last_result
-        checkpoint = result.get("checkpoint_path", "")
-        self._source.tell(trial.config["trial_id"], _numbers(result), checkpoint)
+        trial_id, result = trial.config["trial_id"], trial.last_result
+        if PAUSED in result:
+            self._journal.append("paused", trial_id=trial_id, reason=result[PAUSED])
+            if not self._stop():  # the others would find no room either
+                self._stop.ask(f"a storage without room: {result[PAUSED]}")
+        elif FAILED in result:
+            self._source.fail(trial_id, result[FAILED])
+        else:
+            self._source.tell(trial_id, _numbers(result), result.get(CHECKPOINT, ""))
         self._on_event()
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._source.fail(trial.config["trial_id"], _reason(trial))
+        self._source.fail(trial.config["trial_id"], f"its process died {MAX_DEATHS + 1} times: {_reason(trial)}")
         self._on_event()
 
 
