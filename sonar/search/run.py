@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ import ray
 from sonar.config import ConfigError
 from sonar.search.journal import Journal, SweepState, read_journal, replay
 from sonar.search.nodes import check_storage_is_shared
+from sonar.search.placement import PlacementWatch
 from sonar.search.prepare import prepare
 from sonar.search.progress import ProgressLine, Say
 from sonar.search.searcher import TrialSource
@@ -73,7 +74,8 @@ def run_sweep(sweep: Sweep, options: RunOptions, say: Say, publish: Callable[[Sw
             prepared = prepare(sweep.base, options.sources, options.storage, say)
             _record_settings(journal, settings)  # only now: a sweep whose audio was not there has not begun
             progress = ProgressLine(sweep.num_trials + len(sweep.anchors), say)
-            on_event = _Listener(journal.state, stop, say, progress, publish)
+            watch = PlacementWatch(folder / "trials", sweep.base.training.num_workers, say)
+            on_event = _Listener(journal.state, stop, say, [progress.update, watch.look_at], publish)
             driver = Driver(TrialSource(sweep, journal, options.seed), journal, stop, on_event)
             with signals_drain(stop):
                 tune_trials(driver, prepared, folder, slots)
@@ -87,21 +89,22 @@ def run_sweep(sweep: Sweep, options: RunOptions, say: Say, publish: Callable[[Sw
 
 
 class _Listener:
-    """What the driver does after every event: says progress, publishes, says once that it is stopping."""
+    """What the driver does after every event: tells who listens, publishes, says once that it is stopping."""
 
     def __init__(
         self,
         state: SweepState,
         stop: StopRequest,
         say: Say,
-        progress: ProgressLine,
+        hears: Sequence[Callable[[SweepState], None]],
         publish: Callable[[SweepState], None],
     ) -> None:
-        self._state, self._stop, self._say, self._progress, self._publish = state, stop, say, progress, publish
+        self._state, self._stop, self._say, self._hears, self._publish = state, stop, say, hears, publish
         self._published_s, self._has_said_stop = 0.0, False
 
     def __call__(self) -> None:
-        self._progress.update(self._state)
+        for hear in self._hears:
+            hear(self._state)
         if self._stop() and not self._has_said_stop:
             self._has_said_stop = True
             self._say(f"stopping, as {self._stop.by()} asks: running trials save their state; Ctrl-C aborts")

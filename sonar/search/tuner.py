@@ -2,40 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import os
-import shutil
-import time
-import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from ray import tune
 from ray.tune.experiment import Trial
-from ray.tune.integration.ray_train import TuneReportCallback
 from ray.tune.search import Searcher
 
-from sonar.config import from_dict, to_dict
-from sonar.experiment import TrialConfig
-from sonar.files import write_whole_text
+from sonar.config import to_dict
 from sonar.search.journal import Journal
 from sonar.search.prepare import Prepared
 from sonar.search.searcher import TrialSource
 from sonar.search.stopping import StopRequest
-from sonar.search.trial import TrialResult, run_trial
-from sonar.search.watch import CURVE_TERMS
-from sonar.train.launch import Around
-from sonar.train.loop import StepReport
-from sonar.train.stages import TrainingStopped
+from sonar.search.trainable import CHECKPOINT, ENDED, FAILED, PAUSED, trainable
 
-# Keys of the last report of a trial, beside its metrics.
-ENDED, CHECKPOINT, FAILED, PAUSED = "has_ended", "checkpoint_path", "failed_because", "paused_because"
-FULL_BYTES = 1 << 20  # a storage with less room than this is full
-REPORT_INTERVAL_S = 2.0  # of one trial's metrics to the driver; points of its curve go at once
 MAX_DEATHS = 3  # of one trial's process, each followed by a restart from its saved state
 IDLE_CPU = 0.01  # what a trial holds while its workers hold the rest; Tune refuses 0
 
@@ -104,15 +87,15 @@ def tune_trials(driver: Driver, prepared: Prepared, folder: Path, slots: TrialSl
         slots: resources and concurrency.
     """
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Tune's would kill running trials; ours lets them save
-    trainable = partial(
-        _trainable,
+    run_here = partial(
+        trainable,
         prepared=prepared,
         folder=str(folder.resolve()),
         threads=slots.threads,
         is_stopping=driver.stop,
     )
     tuner = tune.Tuner(
-        tune.with_resources(trainable, slots.resources),
+        tune.with_resources(run_here, slots.resources),
         tune_config=tune.TuneConfig(
             search_alg=_SourceSearcher(driver),
             num_samples=-1,
@@ -128,61 +111,6 @@ def tune_trials(driver: Driver, prepared: Prepared, folder: Path, slots: TrialSl
         ),
     )
     tuner.fit()
-
-
-def _trainable(
-    config: dict[str, Any], *, prepared: Prepared, folder: str, threads: int, is_stopping: Callable[[], bool]
-) -> None:
-    """One trial in its own process; it ends with a result, the reason why there is none, or to be gone on with."""
-    torch.set_num_threads(threads)
-    trial_folder = Path(folder) / "trials" / config["trial_id"]
-    try:
-        result = _run(from_dict(TrialConfig, config["config"]), prepared, trial_folder, is_stopping)
-    except TrainingStopped as stop:
-        end: dict[str, Any] = {PAUSED: str(stop)}
-    except Exception as error:  # whatever it is, it is why this trial has no result; only a death is worth a restart
-        end = {PAUSED if is_disk_full(error, trial_folder) else FAILED: _one_line(error)}
-        _keep_traceback(error, trial_folder)
-    else:
-        end = {**result.metrics, CHECKPOINT: result.checkpoint}
-    tune.report({ENDED: True, **end})
-
-
-def _run(config: TrialConfig, prepared: Prepared, folder: Path, is_stopping: Callable[[], bool]) -> TrialResult:
-    sent = 0.0
-
-    def report(step: StepReport) -> None:
-        nonlocal sent
-        if time.monotonic() - sent >= REPORT_INTERVAL_S or step.metrics.keys() & CURVE_TERMS:
-            sent = time.monotonic()
-            tune.report(step.by_stage() | {"step": step.step})
-
-    callbacks = (TuneReportCallback(),) if config.training.num_workers > 1 else ()
-    return run_trial(config, prepared, folder, report, Around(callbacks=callbacks, is_stopping=is_stopping))
-
-
-def is_disk_full(error: BaseException, folder: Path) -> bool:
-    """Whether an error is that of a storage without room: no fault of the trial, which can go on when there is room.
-
-    torch hides the system's error in one of its own, so the room itself is looked at too.
-    """
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return True
-    try:
-        return isinstance(error, RuntimeError) and shutil.disk_usage(folder).free < FULL_BYTES
-    except OSError:
-        return False
-
-
-def _one_line(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[-1].strip()}" if text else type(error).__name__
-
-
-def _keep_traceback(error: BaseException, folder: Path) -> None:
-    """Beside the trial's other files, where its storage still takes it."""
-    with contextlib.suppress(OSError):
-        write_whole_text(folder / "error.txt", "".join(traceback.format_exception(error)))
 
 
 class _SourceSearcher(Searcher):

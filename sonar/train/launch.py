@@ -12,6 +12,7 @@ import ray.train.torch
 import torch
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchTrainer
+from ray.util.placement_group import get_current_placement_group
 
 from sonar.checkpoint import Checkpoint, load_checkpoint, load_state, save_checkpoint, save_state
 from sonar.data.stream import ClipStore
@@ -25,6 +26,7 @@ ADAPTED_FOLDER = "adapted"
 STATE_FILE = "state.pt"
 STOPPED_FILE = "stopped.txt"  # likewise, where they were asked to
 DIVERGED_FILE = "diverged.txt"  # why the workers stopped, until the driver has read it
+PLACEMENT_FILE = "placement_group"  # the id of that of the workers that run, or ran last
 MAX_FAILURES = 2  # restarts of the worker group before a trial counts as failed
 
 
@@ -129,6 +131,9 @@ def _worker_loop(job: dict[str, Any]) -> None:
 
     around: Around = job["around"]
     config: AdaptConfig = job["config"]
+    folder = Path(job["folder"])
+    if worker.rank == 0:
+        _note_placement(folder)
     state = _last_state()
     last.update(state["last"] if state else {})
     hooks = Hooks(
@@ -140,7 +145,6 @@ def _worker_loop(job: dict[str, Any]) -> None:
         is_stopping=lambda: _rank_0_says(around.is_stopping, worker),
     )
     mixture = Mixture(new, new_index, prior, prior_index, pool_index)
-    folder = Path(job["folder"])
     try:
         adapted = adapt(load_checkpoint(job["base"]), mixture, config, hooks, worker)
     except (
@@ -161,6 +165,13 @@ def _rank_0_says(is_true: Callable[[], bool], worker: Worker) -> bool:
     if worker.world_size > 1:
         torch.distributed.broadcast(answer, 0)
     return bool(answer.item())
+
+
+def _note_placement(folder: Path) -> None:
+    """Say which placement group the workers of this trial hold: Train gives it no name."""
+    group = get_current_placement_group()
+    assert group is not None, "Train places its workers in a group"
+    write_whole_text(folder / PLACEMENT_FILE, group.id.hex())
 
 
 def _last_state() -> dict[str, Any] | None:
