@@ -8,8 +8,11 @@ from typing import Any, NamedTuple
 EVENT_FIELDS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "sweep_created": (
         frozenset({"config", "space", "objectives", "seed"}),
-        frozenset({"name", "domain", "num_trials", "anchors", "forgetting_limit", "provenance"}),
+        frozenset({"name", "domain", "num_trials", "anchors", "forgetting_limit", "provenance"})
+        | {"sampler", "budget_hours", "converge", "warm_start"},
     ),
+    "resumed": (frozenset(), frozenset()),
+    "ended": (frozenset({"reason"}), frozenset()),
     "suggested": (frozenset({"trial_id", "kind", "params"}), frozenset({"name", "config"})),
     "started": (frozenset({"trial_id"}), frozenset({"host"})),
     "reported": (frozenset({"trial_id", "step", "metrics"}), frozenset()),

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,13 @@ from sonar.search.progress import ProgressLine, Say
 from sonar.search.searcher import TrialSource
 from sonar.search.space import Sweep, describe_space
 from sonar.search.tuner import plan_slots, tune_trials
+from sonar.search.warm import take_warm_start
 
 JOURNAL_FILE = "journal.jsonl"
 MEASURED = ("plasticity", "forgetting_rate")  # the axes of a front, and the objectives of a sweep
-MAY_CHANGE = ("num_trials", "provenance")  # on resume; the audio of the provenance may not
+# On resume; the audio of the provenance and the folder of the warm start may not.
+MAY_CHANGE = ("num_trials", "budget_hours", "converge", "provenance", "warm_start")
+BEFORE: dict[str, Any] = {"sampler": "tpe"}  # of journals that do not name it
 PUBLISH_INTERVAL_S = 5.0
 
 
@@ -74,8 +77,13 @@ def run_sweep(sweep: Sweep, options: RunOptions, say: Say, publish: Callable[[Sw
             check_storage_is_shared(options.storage)
             slots = plan_slots(sweep.base.training.num_workers, ray.cluster_resources(), options.max_concurrent)
             prepared = prepare(sweep.base, options.sources, options.storage, say)
-            if not journal.state.settings:  # only now: a sweep whose audio was not there has not begun
+            if journal.state.settings:
+                journal.append("resumed")
+            else:  # only now: a sweep whose audio was not there has not begun
                 journal.append("sweep_created", **settings)
+            source = TrialSource(sweep, journal, options.seed)
+            for note in source.notes:
+                say(note)
             progress = ProgressLine(sweep.num_trials + len(sweep.anchors), say)
             published = 0.0
 
@@ -86,7 +94,10 @@ def run_sweep(sweep: Sweep, options: RunOptions, say: Say, publish: Callable[[Sw
                     publish(journal.state)
                     published = time.monotonic()
 
-            tune_trials(TrialSource(sweep, journal, options.seed), journal, prepared, folder, slots, on_event)
+            tune_trials(source, journal, prepared, folder, slots, on_event)
+            if source.end_reason is not None:  # else Tune was stopped
+                journal.append("ended", reason=source.end_reason)
+                say(f"the search ended: {source.end_reason}")
             publish(journal.state)
     _refuse_empty(journal.state)
     return journal.state
@@ -137,6 +148,10 @@ def _check_resumable(journal: Journal, sweep: Sweep, options: RunOptions, folder
         "forgetting_limit": sweep.forgetting_limit,
         "num_trials": sweep.num_trials,
         "anchors": sweep.anchors,
+        "sampler": sweep.sampler,
+        "budget_hours": sweep.budget_hours,
+        "converge": None if sweep.converge is None else asdict(sweep.converge),
+        "warm_start": None,
         "seed": options.seed,
         "provenance": {"sources": options.sources._asdict(), **provenance()},
     }
@@ -144,11 +159,17 @@ def _check_resumable(journal: Journal, sweep: Sweep, options: RunOptions, folder
     if known and not options.resume:
         raise ConfigError(f"{folder} already holds a sweep; give --resume to continue it, or another --name")
     same = json.loads(json.dumps(settings))  # as the journal gives it back
-    changed = [key for key in same if known and key not in MAY_CHANGE and known[key] != same[key]]
+    before = BEFORE | known
+    changed = [key for key in same if known and key not in MAY_CHANGE and before[key] != same[key]]
     if known and known["provenance"]["sources"] != same["provenance"]["sources"]:
         changed.append("audio")
+    if known and ((known.get("warm_start") or {}).get("folder")) != sweep.warm_start:
+        changed.append("warm_start")
     if changed:
         raise ConfigError(
             f"{folder} began with another {', '.join(changed)}; resume it as it was, or give another --name"
         )
+    if sweep.warm_start and not known:
+        earlier = read_sweep(Path(sweep.warm_start))
+        settings["warm_start"] = take_warm_start(sweep, options.sources._asdict(), earlier)._asdict()
     return settings

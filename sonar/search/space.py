@@ -5,15 +5,17 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from sonar.config import ConfigError, dotted_keys, nearest_key, override
+from sonar.search.convergence import Convergence
 from sonar.search.dominance import Direction
 
 if TYPE_CHECKING:
     from sonar.experiment import TrialConfig
 
 Scalar: TypeAlias = bool | int | float | str | None
+SamplerName: TypeAlias = Literal["tpe", "nsga2", "nsga3", "gp", "random"]
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,10 @@ class Sweep:
         forgetting_limit: highest forgetting rate of a pick, percent.
         anchors: presets that run first; they fix the axes and the reference point of the hypervolume.
         name: the sweep's own name; the domain where none is given. Names a folder, an experiment and a study.
+        sampler: of the points after the first ones, by its name in Optuna.
+        budget_hours: no trial is launched once the sweep has run this long, over all its drivers; None: no limit.
+        converge: no trial is launched once the hypervolume has come to rest; None: whatever it does.
+        warm_start: folder of an earlier sweep to begin from.
     """
 
     domain: str
@@ -113,6 +119,10 @@ class Sweep:
     forgetting_limit: float = 5.0
     anchors: tuple[str, ...] = ("base", "dcpt")
     name: str = ""
+    sampler: SamplerName = "tpe"
+    budget_hours: float | None = None
+    converge: Convergence | None = None
+    warm_start: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "space", dict(self.space))
@@ -152,6 +162,19 @@ def contains(dimension: Dimension, value: Any) -> bool:
     return not isinstance(value, bool) and isinstance(value, numbers) and dimension.low <= value <= dimension.high
 
 
+def num_points(space: Mapping[str, Dimension]) -> float:
+    """How many different points a space has; infinity where a dimension is continuous."""
+    sizes = [
+        len(dim.values)
+        if isinstance(dim, Choice)
+        else dim.high - dim.low + 1
+        if isinstance(dim, IntUniform)
+        else math.inf
+        for dim in space.values()
+    ]
+    return math.prod(sizes)
+
+
 def describe_space(space: Mapping[str, Dimension]) -> dict[str, dict[str, Any]]:
     """The space as plain values for the journal: {"a.b": {"type": "Uniform", "low": 0.1, "high": 0.7}}."""
     return {key: {"type": type(dim).__name__, **dataclasses.asdict(dim)} for key, dim in space.items()}
@@ -168,6 +191,10 @@ def _check_scalars(sweep: Sweep) -> None:
         value = getattr(sweep, field)
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", value):
             raise ConfigError(f"{field}: got {value!r}; allowed: letters, digits, dots, dashes and underscores")
+    if sweep.sampler not in get_args(SamplerName):
+        raise ConfigError(f"sampler: got {sweep.sampler!r}; allowed: {', '.join(get_args(SamplerName))}")
+    if sweep.budget_hours is not None and not 0 < sweep.budget_hours < math.inf:
+        raise ConfigError(f"budget_hours: got {sweep.budget_hours!r}; allowed: a number of hours above 0")
     if type(sweep.num_trials) is not int or sweep.num_trials < 1:
         raise ConfigError(f"num_trials: got {sweep.num_trials!r}; allowed: 1 or more")
     if not math.isfinite(sweep.forgetting_limit):

@@ -89,15 +89,21 @@ class SweepState:
 
     Attributes:
         settings: the values of `sweep_created`, empty before it.
-        created_s: Unix time of it.
-        trials: by id.
+        created_s: Unix time of `sweep_created`.
+        trials: by id, in the order in which they were suggested.
         candidates: of all trials, in the order in which they came; what a trial was told with is one of them.
+        end_reason: why the last driver launched no more trials; None while one may be at work.
+        last_s: Unix time of the last event.
+        spent_s: how long drivers have been at work: the time between events, but for what lies before `resumed`.
     """
 
     settings: dict[str, Any] = field(default_factory=dict)
     created_s: float | None = None
     trials: dict[str, TrialRecord] = field(default_factory=dict)
     candidates: dict[CandidateKey, CandidateRecord] = field(default_factory=dict)
+    end_reason: str | None = None
+    last_s: float | None = None
+    spent_s: float = 0.0
 
     def apply(self, event: Event) -> None:
         """Take one event into the state, or leave the state as it was.
@@ -107,16 +113,21 @@ class SweepState:
             ValueError: a told metric that is missing or not finite.
         """
         record = self.check(event)
-        if record is None:
+        if record is not None:
+            self.trials[record.trial_id] = record
+            if event.event in ("candidate", "told", "discarded"):
+                candidate = self._next_candidate(event)
+                self.candidates[candidate.key] = candidate
+        elif event.event == "sweep_created":
             self.settings, self.created_s = dict(event.data), event.time_s
-            return
-        self.trials[record.trial_id] = record
-        if event.event in ("candidate", "told", "discarded"):
-            candidate = self._next_candidate(event)
-            self.candidates[candidate.key] = candidate
+        else:
+            self.end_reason = event.data.get("reason")
+        if self.last_s is not None and event.event != "resumed":
+            self.spent_s += max(0.0, event.time_s - self.last_s)
+        self.last_s = event.time_s
 
     def check(self, event: Event) -> TrialRecord | None:
-        """The record that an event leads to, None for `sweep_created`; nothing changes. Raises as `apply`."""
+        """The record that an event leads to, None for one of the whole sweep; nothing changes. Raises as `apply`."""
         check_fields(event.event, event.data)
         if event.event == "sweep_created":
             if self.settings:
@@ -124,7 +135,7 @@ class SweepState:
             return None
         if not self.settings:
             raise JournalError(f"{event.event}: the first event must be sweep_created")
-        return self._next_record(event)
+        return self._next_record(event) if "trial_id" in event.data else None
 
     def _next_record(self, event: Event) -> TrialRecord:
         trial_id = event.data["trial_id"]

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -55,10 +55,18 @@ def run_script(sweep: Sweep) -> Callable[[], Any]:
         seed: Annotated[int, typer.Option(help="Of the sampler.")] = 0,
         ray_address: RayAddress = "auto",
         concurrent: Annotated[int | None, typer.Option(help="Trials at a time; default: as many as fit.")] = None,
+        sampler: Annotated[str | None, typer.Option(help="tpe, nsga2, nsga3, gp or random.")] = None,
+        budget_hours: Annotated[float | None, typer.Option(help="Launch no trial after this many hours.")] = None,
+        converge: Annotated[
+            str | None, typer.Option(help="TRIALS:PERCENT, as in 8:1: stop once so many added less hypervolume.")
+        ] = None,
+        warm_start: Annotated[Path | None, typer.Option(help="Folder of an earlier sweep to begin from.")] = None,
         mlflow: Annotated[str | None, typer.Option(help="Tracking URI; default: SQLite in the storage.")] = None,
     ) -> None:
+        from sonar.search.convergence import parse_convergence
         from sonar.search.prepare import Sources
         from sonar.search.run import RunOptions
+        from sonar.search.space import SamplerName
 
         shaped = shrink(sweep) if smoke else sweep
         shaped = replace(
@@ -66,6 +74,10 @@ def run_script(sweep: Sweep) -> Callable[[], Any]:
             base=configure(shaped.base, config_file, assignments, base, tokenizer),
             num_trials=shaped.num_trials if trials is None else trials,
             name=name or sweep.name,
+            sampler=cast(SamplerName, sampler or sweep.sampler),
+            budget_hours=sweep.budget_hours if budget_hours is None else budget_hours,
+            converge=parse_convergence(converge) if converge else sweep.converge,
+            warm_start=str(warm_start) if warm_start else sweep.warm_start,
         )
         options = RunOptions(
             sources=Sources(sweep.domain, data, tuple(prior or ())),
