@@ -20,6 +20,7 @@ from sonar.search.journal import Journal, SweepState, read_journal, replay
 from sonar.search.nodes import check_storage_is_shared
 from sonar.search.prepare import Sources, prepare
 from sonar.search.progress import ProgressLine, Say
+from sonar.search.retention import Retention
 from sonar.search.searcher import TrialSource
 from sonar.search.space import Sweep, describe_space
 from sonar.search.tuner import plan_slots, tune_trials
@@ -41,6 +42,7 @@ class RunOptions:
         max_concurrent: trials at a time; None: as many as fit.
         seed: of the sampler.
         resume: continue a sweep that this storage holds.
+        keep_all: keep the checkpoints that are on no front too.
     """
 
     sources: Sources
@@ -49,6 +51,7 @@ class RunOptions:
     max_concurrent: int | None = None
     seed: int = 0
     resume: bool = False
+    keep_all: bool = False
 
 
 def run_sweep(sweep: Sweep, options: RunOptions, say: Say, publish: Callable[[SweepState], None]) -> SweepState:
@@ -76,11 +79,14 @@ def run_sweep(sweep: Sweep, options: RunOptions, say: Say, publish: Callable[[Sw
             prepared = prepare(sweep.base, options.sources, options.storage, say)
             if not journal.state.settings:  # only now: a sweep whose audio was not there has not begun
                 journal.append("sweep_created", **settings)
+            retention = Retention(journal, folder, keep_all=options.keep_all)
+            retention.clean()
             progress = ProgressLine(sweep.num_trials + len(sweep.anchors), say)
             published = 0.0
 
             def on_event() -> None:
                 nonlocal published
+                retention.update()
                 progress.update(journal.state)
                 if time.monotonic() - published >= PUBLISH_INTERVAL_S:
                     publish(journal.state)
