@@ -20,6 +20,7 @@ from sonar.search.journal import Journal, SweepState, read_journal, replay
 from sonar.search.nodes import check_storage_is_shared
 from sonar.search.prepare import Sources, prepare
 from sonar.search.progress import ProgressLine, Say
+from sonar.search.retention import Retention
 from sonar.search.searcher import TrialSource
 from sonar.search.space import Sweep, describe_space
 from sonar.search.tuner import plan_slots, tune_trials
@@ -44,6 +45,7 @@ class RunOptions:
         max_concurrent: trials at a time; None: as many as fit.
         seed: of the sampler.
         resume: continue a sweep that this storage holds.
+        keep_all: keep the checkpoints that are on no front too.
     """
 
     sources: Sources
@@ -52,6 +54,7 @@ class RunOptions:
     max_concurrent: int | None = None
     seed: int = 0
     resume: bool = False
+    keep_all: bool = False
 
 
 def run_sweep(sweep: Sweep, options: RunOptions, say: Say, publish: Callable[[SweepState], None]) -> SweepState:
@@ -84,11 +87,14 @@ def run_sweep(sweep: Sweep, options: RunOptions, say: Say, publish: Callable[[Sw
             source = TrialSource(sweep, journal, options.seed)
             for note in source.notes:
                 say(note)
+            retention = Retention(journal, folder, keep_all=options.keep_all)
+            retention.clean()
             progress = ProgressLine(sweep.num_trials + len(sweep.anchors), say)
             published = 0.0
 
             def on_event() -> None:
                 nonlocal published
+                retention.update()
                 progress.update(journal.state)
                 if time.monotonic() - published >= PUBLISH_INTERVAL_S:
                     publish(journal.state)

@@ -58,6 +58,11 @@ class TrialRecord:
         """Whether the trial has ended, well or not."""
         return self.status in FINISHED
 
+    @property
+    def last_step(self) -> int | None:
+        """Steps of the encoder that a told trial left; None where there is none."""
+        return int(self.metrics.get(LAST_STEP, 0)) if self.status == "told" else None
+
 
 class CandidateKey(NamedTuple):
     """Which encoder: theta0 + alpha (theta - theta0), theta as the trial's model stage had it after `step` steps."""
@@ -105,6 +110,11 @@ class SweepState:
     last_s: float | None = None
     spent_s: float = 0.0
 
+    def __post_init__(self) -> None:
+        """What the given trials were told with are candidates."""
+        told = [_told_candidate(record) for record in self.trials.values() if record.status == "told"]
+        self.candidates = {candidate.key: candidate for candidate in told} | self.candidates
+
     def apply(self, event: Event) -> None:
         """Take one event into the state, or leave the state as it was.
 
@@ -115,9 +125,10 @@ class SweepState:
         record = self.check(event)
         if record is not None:
             self.trials[record.trial_id] = record
-            if event.event in ("candidate", "told", "discarded"):
-                candidate = self._next_candidate(event)
-                self.candidates[candidate.key] = candidate
+            if event.event in ("candidate", "discarded"):
+                self._set(self._next_candidate(event))
+            elif event.event == "told":
+                self._set(_told_candidate(record))
         elif event.event == "sweep_created":
             self.settings, self.created_s = dict(event.data), event.time_s
         else:
@@ -125,6 +136,9 @@ class SweepState:
         if self.last_s is not None and event.event != "resumed":
             self.spent_s += max(0.0, event.time_s - self.last_s)
         self.last_s = event.time_s
+
+    def _set(self, candidate: CandidateRecord) -> None:
+        self.candidates[candidate.key] = candidate
 
     def check(self, event: Event) -> TrialRecord | None:
         """The record that an event leads to, None for one of the whole sweep; nothing changes. Raises as `apply`."""
@@ -157,12 +171,8 @@ class SweepState:
         return _advance(known, event)
 
     def _next_candidate(self, event: Event) -> CandidateRecord:
-        """The candidate that a `candidate`, `discarded` or `told` leads to."""
+        """What a `candidate` or `discarded` leads to."""
         data = event.data
-        if event.event == "told":
-            metrics = _floats(data["metrics"])
-            key = CandidateKey(data["trial_id"], int(metrics.get(LAST_STEP, 0)), 1.0)
-            return CandidateRecord(key, metrics, data["checkpoint"] or self.trials[key.trial_id].checkpoint)
         key = CandidateKey(data["trial_id"], int(data["step"]), float(data["alpha"]))
         known = self.candidates.get(key)
         if event.event == "candidate":
@@ -188,6 +198,11 @@ def replay(events: Iterable[Event]) -> SweepState:
     for event in events:
         state.apply(event)
     return state
+
+
+def _told_candidate(record: TrialRecord) -> CandidateRecord:
+    assert record.last_step is not None
+    return CandidateRecord(CandidateKey(record.trial_id, record.last_step, 1.0), record.metrics, record.checkpoint)
 
 
 def _floats(metrics: Mapping[str, float]) -> dict[str, float]:

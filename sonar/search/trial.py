@@ -17,9 +17,9 @@ from sonar.config import config_hash, to_dict
 from sonar.evaluate.record import Evaluation, split_folder, write_evaluation
 from sonar.experiment import TrialConfig
 from sonar.files import write_whole_text
-from sonar.provenance import provenance
 from sonar.search.mixture import MIXTURE_FILE, read_mixture, write_mixture
 from sonar.search.prepare import Prepared, record_dev_use
+from sonar.search.state import LAST_STEP
 from sonar.search.watch import Watch
 from sonar.train.adapt import adapt
 from sonar.train.launch import Launched, launch_adapt
@@ -48,6 +48,7 @@ def run_trial(
     folder: Path,
     report: Callable[[StepReport], None],
     train_callbacks: Sequence[UserCallback] = (),
+    keep_candidates: bool = False,
 ) -> TrialResult:
     """Adapt the base and judge the result.
 
@@ -55,9 +56,11 @@ def run_trial(
         config: the whole of the trial.
         prepared: what all trials share.
         folder: of this trial; holds `mixture.parquet`, what it trains on, `curve.jsonl` and the state to resume
-            from, then `evaluation/dev`, `checkpoint/` and `result.json`. A folder with a result is not run again.
+            from, `candidates/`, then `evaluation/dev`, `checkpoint/`, `provenance.json` and `result.json`. A folder
+            with a result is not run again.
         report: called after every step.
         train_callbacks: of Ray Train, where several workers train; they hear what rank 0 reports.
+        keep_candidates: leave the encoder of every point of the curve in the folder, for a driver that deletes them.
 
     Raises:
         NonFiniteLossError: training diverged.
@@ -68,28 +71,27 @@ def run_trial(
     if result_path.exists():
         return TrialResult(**json.loads(result_path.read_text()))
     began = time.perf_counter()
-    watch = Watch(config, prepared, folder)
+    watch = Watch(config, prepared, folder, keep_candidates=keep_candidates)
     adapted, last = _adapt(config, prepared, folder, report, train_callbacks, watch)
     trained_s = time.perf_counter() - began - watch.seconds
     evaluation, change = watch.score(adapted.encoder)
     write_evaluation(evaluation, split_folder(folder, "dev"))
+    steps = int(last.get(LAST_STEP, 0))
     metrics = {
         **change.metrics(),
         **_probe_metrics(evaluation),
         **last,
-        **watch.end(int(last.get("model/steps", 0)), evaluation, change),
+        **watch.end(steps, evaluation, change),
+        **watch.interpolate(adapted.encoder, steps),
         "train_seconds": trained_s,
         "evaluation_seconds": watch.seconds,
         "trial_seconds": time.perf_counter() - began,
     }
     checkpoint = folder / "checkpoint"
     shutil.rmtree(checkpoint, ignore_errors=True)  # of a driver that died before it wrote the result
-    made_by = adapted.provenance | {
-        "trial": to_dict(config),
-        "base": Path(prepared.base).name,  # its content hash
-        "made_by": provenance(),
-    }
+    made_by = adapted.provenance | watch.made_by()
     save_checkpoint(replace(adapted, provenance=made_by), checkpoint)
+    write_whole_text(folder / "provenance.json", json.dumps(made_by, indent=2))  # outlives the checkpoint
     record_dev_use(prepared.baseline, checkpoint, _purpose(config, folder))
     result = TrialResult(metrics, str(checkpoint), change.worst())
     write_whole_text(result_path, json.dumps(result._asdict(), indent=1))
@@ -99,8 +101,9 @@ def run_trial(
 
 def _purpose(config: TrialConfig, folder: Path) -> str:
     """What the ledger says: a trial, and how often it was looked at on its way."""
-    every = config.evaluation.every
-    return f"trial {folder.name}{f', every {every} steps' if every else ''}"
+    every, alphas = config.evaluation.every, config.evaluation.alphas
+    on_the_way = f", every {every} steps" if every else ""
+    return f"trial {folder.name}{on_the_way}{f', at {len(alphas)} alphas' if alphas else ''}"
 
 
 def _claim(folder: Path, config: TrialConfig, prepared: Prepared) -> None:

@@ -18,6 +18,7 @@ from sonar.config import from_dict, to_dict
 from sonar.experiment import TrialConfig
 from sonar.search.journal import Journal
 from sonar.search.prepare import Prepared
+from sonar.search.retention import take_offers
 from sonar.search.searcher import TrialSource
 from sonar.search.trial import run_trial
 from sonar.search.watch import CURVE_TERMS
@@ -91,7 +92,7 @@ def tune_trials(
         run_config=tune.RunConfig(
             name="tune",
             storage_path=str(folder.resolve()),
-            callbacks=[_JournalCallback(source, journal, on_event)],
+            callbacks=[_JournalCallback(source, journal, folder.resolve() / "trials", on_event)],
             verbose=0,
         ),
     )
@@ -111,7 +112,8 @@ def _trainable(config: dict[str, Any], *, prepared: Prepared, folder: str, threa
             tune.report(step.by_stage() | {"step": step.step})
 
     callbacks = (TuneReportCallback(),) if trial_config.training.num_workers > 1 else ()
-    result = run_trial(trial_config, prepared, Path(folder) / "trials" / config["trial_id"], report, callbacks)
+    trial_folder = Path(folder) / "trials" / config["trial_id"]
+    result = run_trial(trial_config, prepared, trial_folder, report, callbacks, keep_candidates=True)
     tune.report({**result.metrics, "checkpoint_path": result.checkpoint})
 
 
@@ -145,8 +147,8 @@ class _SourceSearcher(Searcher):
 class _JournalCallback(tune.Callback):
     """Writes what trials do into the journal and tells the source how they ended."""
 
-    def __init__(self, source: TrialSource, journal: Journal, on_event: Callable[[], None]) -> None:
-        self._source, self._journal, self._on_event = source, journal, on_event
+    def __init__(self, source: TrialSource, journal: Journal, folder: Path, on_event: Callable[[], None]) -> None:
+        self._source, self._journal, self._folder, self._on_event = source, journal, folder, on_event
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its callbacks; the journal is our state
@@ -168,16 +170,23 @@ class _JournalCallback(tune.Callback):
                 step=int(result.get("step", 0)),
                 metrics=metrics,
             )
+            self._take_offers(trial)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._take_offers(trial)
         result = trial.last_result
         checkpoint = result.get("checkpoint_path", "")
         self._source.tell(trial.config["trial_id"], _numbers(result), checkpoint)
         self._on_event()
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._take_offers(trial)
         self._source.fail(trial.config["trial_id"], _reason(trial))
         self._on_event()
+
+    def _take_offers(self, trial: Trial) -> None:
+        trial_id = trial.config["trial_id"]
+        take_offers(self._journal, trial_id, self._folder / trial_id)
 
 
 _TUNE_KEYS = {"step", "timestamp", "time_this_iter_s", "time_total_s", "time_since_restore", "pid",

@@ -83,7 +83,7 @@ def test_the_pick_is_the_most_plastic_trial_within_the_limit(state: SweepState, 
         return
     chosen, _ = pick(state, "epsilon", limit)
     best = max(point[0] for point in within.values())
-    assert within[chosen.trial_id] == (best, min(point[1] for point in within.values() if point[0] == best))
+    assert within[chosen.record.trial_id] == (best, min(point[1] for point in within.values() if point[0] == best))
 
 
 @given(states())
@@ -92,7 +92,7 @@ def test_without_a_limit_the_sweeps_own_one_counts(state: SweepState) -> None:
     chosen = picked_id(state)
     assert (chosen is None) == (not any(point[1] <= 1.0 for point in points(state).values()))
     if chosen is not None:
-        assert pick(state, "epsilon", 1.0)[0].trial_id == chosen
+        assert pick(state, "epsilon", 1.0)[0].record.trial_id == chosen
 
 
 def test_an_unknown_rule_names_the_known_ones() -> None:

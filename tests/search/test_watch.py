@@ -58,7 +58,9 @@ def ended(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Ended
 
 
 def deterministic(result: TrialResult) -> dict[str, float]:
-    return {n: v for n, v in result.metrics.items() if not n.endswith(("seconds", "clips_per_second"))}
+    return {
+        n: v for n, v in result.metrics.items() if not n.endswith(("seconds", "clips_per_second", "input_wait_share"))
+    }
 
 
 def test_the_curve_runs_from_the_base_to_what_the_trial_leaves(prepared: Prepared, ended: Ended) -> None:

@@ -19,10 +19,10 @@ def pick_command(
     rule: Annotated[str, typer.Option(help="epsilon or knee.")] = "epsilon",
     limit: Annotated[float | None, typer.Option(help="Highest forgetting rate, percent.")] = None,
 ) -> None:
-    """Choose one trial of the front and say why."""
+    """Choose one candidate of the front and say why."""
     from sonar.search.results import pick
     from sonar.search.run import read_sweep
 
-    record, chosen = pick(read_sweep(folder), rule, limit)
+    ranked, chosen = pick(read_sweep(folder), rule, limit)
     typer.echo(chosen.explanation)
-    typer.echo(f"checkpoint: {record.checkpoint}")
+    typer.echo(f"checkpoint: {ranked.candidate.checkpoint}")

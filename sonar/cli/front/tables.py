@@ -11,13 +11,15 @@ def print_table(title: str, rows: list[Any]) -> None:
     from rich.table import Table
 
     table = Table(title=title)
-    for heading in ("trial", "rank", "plasticity %", "forgetting %", "worst %", "parameters"):
+    for heading in ("trial", "step", "alpha", "rank", "plasticity %", "forgetting %", "worst %", "parameters"):
         table.add_column(heading, justify="left" if heading in ("trial", "parameters") else "right")
-    for record, point, rank in rows:
+    for record, point, rank, candidate in rows:
         params = " ".join(f"{key.split('.')[-1]}={_short(value)}" for key, value in record.params.items())
-        worst = f"{record.metrics['forgetting_worst']:+.1f}"
+        worst = f"{candidate.metrics['forgetting_worst']:+.1f}"
         table.add_row(
             record.trial_id,
+            str(candidate.key.step),
+            f"{candidate.key.alpha:g}",
             str(rank),
             f"{point.plasticity:+.1f}",
             f"{point.forgetting_rate:+.1f}",

@@ -52,6 +52,7 @@ def run_script(sweep: Sweep) -> Callable[[], Any]:
         trials: Annotated[int | None, typer.Option(help="Searched trials; anchors come on top.")] = None,
         smoke: Annotated[bool, typer.Option("--smoke", help="Few short trials: minutes on two cores.")] = False,
         resume: Annotated[bool, typer.Option("--resume", help="Continue a sweep of this name.")] = False,
+        keep_all: Annotated[bool, typer.Option("--keep-all", help="Keep checkpoints that are on no front.")] = False,
         seed: Annotated[int, typer.Option(help="Of the sampler.")] = 0,
         ray_address: RayAddress = "auto",
         concurrent: Annotated[int | None, typer.Option(help="Trials at a time; default: as many as fit.")] = None,
@@ -86,6 +87,7 @@ def run_script(sweep: Sweep) -> Callable[[], Any]:
             max_concurrent=concurrent,
             seed=seed,
             resume=resume,
+            keep_all=keep_all,
         )
         _run(shaped, options, mlflow)
 
@@ -137,8 +139,8 @@ def _print_outcome(state: SweepState) -> None:
     from sonar.search.results import pick
 
     try:
-        record, chosen = pick(state)
+        ranked, chosen = pick(state)
     except ValueError as error:
         typer.echo(f"no pick: {error}")
         return
-    typer.echo(f"{chosen.explanation}\ncheckpoint: {record.checkpoint}")
+    typer.echo(f"{chosen.explanation}\ncheckpoint: {ranked.candidate.checkpoint}")
