@@ -130,16 +130,12 @@ class TrialSource:
         if record.status == "told":
             return self._told(params, record.metrics)
         if record.status == "pruned":
-            return Observed(params, "pruned", excess=self._excess(_last_forgetting(record)))
+            return Observed(params, "pruned")
         return None if record.is_finished else Observed(params, "running")
 
     def _told(self, params: Params, metrics: Mapping[str, float]) -> Observed:
         values = tuple(metrics[name] for name in self._sweep.objectives)
-        return Observed(params, "told", values, self._excess(metrics["forgetting_rate"]))
-
-    def _excess(self, forgetting_rate: float | None) -> float | None:
-        """How far forgetting is above the sweep's limit, percent."""
-        return None if forgetting_rate is None else forgetting_rate - self._sweep.forgetting_limit
+        return Observed(params, "told", values, metrics["forgetting_rate"] - self._sweep.forgetting_limit)
 
     def _record(self, suggestion: Suggestion) -> Suggestion:
         self._journal.append(
@@ -157,12 +153,3 @@ class TrialSource:
             config = apply_preset(self._sweep.base, record.trial_id.removeprefix("anchor-"))
             return Suggestion(record.trial_id, ANCHOR, {}, config)
         return Suggestion(record.trial_id, SEARCH, dict(record.params), apply(self._sweep, record.params))
-
-
-def _last_forgetting(record: TrialRecord) -> float | None:
-    """The forgetting rate that a trial reported last, by whatever stage; None where it never did."""
-    for report in reversed(record.reports):
-        for name, value in report.metrics.items():
-            if name.rpartition("/")[2] == "forgetting_rate" and math.isfinite(value):
-                return value
-    return None
