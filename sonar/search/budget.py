@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from sonar.search.convergence import Convergence
 from sonar.search.journal import SweepState
 from sonar.search.results import front_hypervolume
@@ -54,7 +52,5 @@ def hypervolume_gain(state: SweepState, converge: Convergence) -> float | None:
     now = front_hypervolume(state)
     if now is None or len(last) < converge.num_trials:
         return None
-    late = {record.trial_id for record in last}
-    earlier = {trial_id: record for trial_id, record in state.trials.items() if trial_id not in late}
-    before = front_hypervolume(replace(state, trials=earlier))
+    before = front_hypervolume(state.without({record.trial_id for record in last}))
     return 100 * (now - before) / before if before else None

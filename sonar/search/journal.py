@@ -19,7 +19,8 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from sonar.files import sync_folder
-from sonar.search.state import Event, JournalError, Report, SweepState, TrialRecord, replay
+from sonar.search.events import Event, JournalError
+from sonar.search.state import Report, SweepState, TrialRecord, replay
 
 __all__ = [
     "Event",
@@ -84,7 +85,7 @@ class Journal:
         NaN and infinity are kept in the metrics of `reported`, `failed` and `pruned`, and refused elsewhere.
 
         Args:
-            event: one of `sonar.search.state.EVENT_FIELDS`.
+            event: one of `sonar.search.events.EVENT_FIELDS`.
             **data: its fields, plain values.
 
         Raises:
