@@ -138,13 +138,14 @@ def _check_resumable(journal: Journal, sweep: Sweep, options: RunOptions, folder
         "num_trials": sweep.num_trials,
         "anchors": sweep.anchors,
         "seed": options.seed,
+        "halving": None if sweep.halving is None else to_dict(sweep.halving),
         "provenance": {"sources": options.sources._asdict(), **provenance()},
     }
     known = journal.state.settings
     if known and not options.resume:
         raise ConfigError(f"{folder} already holds a sweep; give --resume to continue it, or another --name")
     same = json.loads(json.dumps(settings))  # as the journal gives it back
-    changed = [key for key in same if known and key not in MAY_CHANGE and known[key] != same[key]]
+    changed = [key for key in same if known and key not in MAY_CHANGE and known.get(key) != same[key]]
     if known and known["provenance"]["sources"] != same["provenance"]["sources"]:
         changed.append("audio")
     if changed:

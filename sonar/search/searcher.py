@@ -21,6 +21,9 @@ from sonar.search.journal import Journal, TrialRecord
 from sonar.search.space import Choice, Dimension, IntUniform, LogUniform, Sweep, apply, contains
 
 ANCHOR, SEARCH = "anchor", "search"
+# A trial that was stopped early has no values that compare with others. As PRUNED alone it would count as better than
+# every finished trial above the forgetting limit; this violation, larger than any of theirs, puts it behind them.
+STOPPED = ("stopped", 1e6)
 
 
 class Suggestion(NamedTuple):
@@ -93,6 +96,13 @@ class TrialSource:
         if trial := self._asked.pop(trial_id, None):
             self._study.tell(trial, state=TrialState.FAIL)
 
+    def prune(self, trial_id: str, reason: str, metrics: Mapping[str, float]) -> None:
+        """Record a trial that was stopped early, with what it last reported."""
+        self._journal.append("pruned", trial_id=trial_id, reason=reason, metrics=dict(metrics))
+        if trial := self._asked.pop(trial_id, None):
+            trial.set_constraint(*STOPPED)
+            self._study.tell(trial, state=TrialState.PRUNED)
+
     def _record(self, suggestion: Suggestion) -> Suggestion:
         self._journal.append(
             "suggested",
@@ -126,6 +136,13 @@ class TrialSource:
         return dict(trial.params)
 
     def _frozen(self, record: TrialRecord) -> optuna.trial.FrozenTrial:
+        if record.status == "pruned":
+            return create_trial(
+                state=TrialState.PRUNED,
+                params=record.params,
+                distributions=self._distributions,
+                constraints=dict([STOPPED]),
+            )
         if record.status != "told":
             return create_trial(state=TrialState.FAIL, params=record.params, distributions=self._distributions)
         return create_trial(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sonar.config import ConfigError, dotted_keys, nearest_key, override
 from sonar.search.dominance import Direction
+from sonar.search.halving import NO_POINTS, HalvingConfig
 
 if TYPE_CHECKING:
     from sonar.experiment import TrialConfig
@@ -102,6 +103,7 @@ class Sweep:
         num_trials: trials to search, anchors not counted.
         forgetting_limit: highest forgetting rate of a pick, percent.
         anchors: presets that run first; they fix the axes and the reference point of the hypervolume.
+        halving: when a trial is stopped early; None: all run to their end. It needs `evaluation.every`.
         name: the sweep's own name; the domain where none is given. Names a folder, an experiment and a study.
     """
 
@@ -112,6 +114,7 @@ class Sweep:
     num_trials: int
     forgetting_limit: float = 5.0
     anchors: tuple[str, ...] = ("base", "dcpt")
+    halving: HalvingConfig | None = None
     name: str = ""
 
     def __post_init__(self) -> None:
@@ -175,6 +178,8 @@ def _check_scalars(sweep: Sweep) -> None:
     wrong = {name: way for name, way in sweep.objectives.items() if way not in ("max", "min")}
     if wrong or not sweep.objectives:
         raise ConfigError(f"objectives: got {sweep.objectives!r}; allowed: 'max' or 'min' for each metric")
+    if sweep.halving is not None and not sweep.base.evaluation.every:
+        raise ConfigError(f"halving: {NO_POINTS}")
 
 
 def _check_space(sweep: Sweep) -> None:

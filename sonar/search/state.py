@@ -12,7 +12,7 @@ FINISHED = ("told", "failed", "pruned")
 EVENT_FIELDS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "sweep_created": (
         frozenset({"config", "space", "objectives", "seed"}),
-        frozenset({"name", "domain", "num_trials", "anchors", "forgetting_limit", "provenance"}),
+        frozenset({"name", "domain", "num_trials", "anchors", "forgetting_limit", "halving", "provenance"}),
     ),
     "suggested": (frozenset({"trial_id", "kind", "params"}), frozenset({"name", "config"})),
     "started": (frozenset({"trial_id"}), frozenset({"host"})),
