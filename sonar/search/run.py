@@ -153,6 +153,7 @@ def _check_resumable(journal: Journal, sweep: Sweep, options: RunOptions, folder
         "converge": None if sweep.converge is None else asdict(sweep.converge),
         "warm_start": None,
         "seed": options.seed,
+        "halving": None if sweep.halving is None else to_dict(sweep.halving),
         "provenance": {"sources": options.sources._asdict(), **provenance()},
     }
     known = journal.state.settings
@@ -160,7 +161,7 @@ def _check_resumable(journal: Journal, sweep: Sweep, options: RunOptions, folder
         raise ConfigError(f"{folder} already holds a sweep; give --resume to continue it, or another --name")
     same = json.loads(json.dumps(settings))  # as the journal gives it back
     before = BEFORE | known
-    changed = [key for key in same if known and key not in MAY_CHANGE and before[key] != same[key]]
+    changed = [key for key in same if known and key not in MAY_CHANGE and before.get(key) != same[key]]
     if known and known["provenance"]["sources"] != same["provenance"]["sources"]:
         changed.append("audio")
     if known and ((known.get("warm_start") or {}).get("folder")) != sweep.warm_start:
