@@ -154,7 +154,7 @@ def test_an_earlier_sweep_that_cannot_help_is_refused(sweep: Sweep, message: str
 
 
 def warm_source(journal: Journal, warm: WarmStart) -> TrialSource:
-    journal.append("sweep_created", **settings(SWEEP, warm_start=json.loads(json.dumps(warm._asdict()))))
+    journal.append("sweep_created", **settings(SWEEP, warm=json.loads(json.dumps(warm._asdict()))))
     return TrialSource(changed(anchors=()), journal, seed=3)
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from sonar.config import to_dict
 from sonar.experiment import TrialConfig, apply_preset
+from sonar.search.budget import spent_hours
 from sonar.search.convergence import Convergence
 from sonar.search.journal import Event, Journal, read_journal
 from sonar.search.results import front, ranked_trials
@@ -170,8 +171,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def outcome(events: list[Event]) -> list[tuple[str, Any]]:
-    """Every suggestion and every end, in order, without the times."""
-    return [(event.event, event.data) for event in events if event.event != "started"]
+    """Every suggestion and every end, in order, without the times, whichever driver wrote them."""
+    return [(event.event, event.data) for event in events if event.event not in ("started", "resumed")]
 
 
 def test_the_whole_sweep_has_told_and_failed_trials(whole: Path) -> None:
@@ -333,11 +334,11 @@ def test_hours_end_a_sweep_but_not_what_is_begun_nor_the_anchors(path: Path) -> 
         journal.append("ended", reason=source.end_reason)
     clock.now_s += 50 * 3600
     with Journal(path, clock=clock) as journal:
-        journal.append("resumed")
         source = TrialSource(sweep, journal, seed=5, clock=clock)
         again = [source.suggest() for _ in range(4)]
         assert again == given  # begun, so they are finished
         assert source.suggest() is None
+        assert [event.event for event in read_journal(path)].count("resumed") == 1
         longer = TrialSource(Sweep(**sweep.__dict__ | {"budget_hours": 2.1}), journal, seed=5, clock=clock)
         assert [longer.suggest() for _ in range(4)] == given
         assert (following := longer.suggest()) is not None and following.trial_id == "trial-002"
@@ -355,3 +356,29 @@ def test_a_search_that_ended_does_not_begin_anew_in_the_same_driver(journal: Jou
     source.tell(given[4].trial_id, {"plasticity": 90.0, "forgetting_rate": -50.0}, "")
     assert source.suggest() is None
     assert TrialSource(sweep, journal, seed=5).suggest() is not None
+
+
+def test_hours_between_drivers_are_nobodys_though_the_first_was_killed(path: Path) -> None:
+    clock, sweep = Clock(), Sweep(**SWEEP.__dict__ | {"budget_hours": 2.0})
+    for _ in range(3):
+        with Journal(path, clock=clock) as journal:
+            if not journal.state.settings:
+                journal.append("sweep_created", objectives=SWEEP.objectives, **SETTINGS)
+            source = TrialSource(sweep, journal, seed=5, clock=clock)
+            suggestion = source.suggest()
+            assert suggestion is not None
+            clock.now_s += 0.9 * 3600
+            source.fail(suggestion.trial_id, "killed")
+        clock.now_s += 70 * 3600
+    with Journal(path, clock=clock) as journal:
+        assert spent_hours(journal.state, clock.now_s, clock.now_s) == pytest.approx(2.7)
+        source = TrialSource(Sweep(**sweep.__dict__ | {"anchors": ()}), journal, seed=5, clock=clock)
+        assert source.suggest() is None and source.end_reason == "2.70 of 2 hours are spent"
+
+
+def test_a_driver_with_nothing_to_give_writes_nothing(whole: Path, tmp_path: Path) -> None:
+    path = tmp_path / "again.jsonl"
+    shutil.copy(whole, path)
+    with Journal(path) as journal:
+        assert TrialSource(SWEEP, journal, seed=5).suggest() is None
+    assert path.read_bytes() == whole.read_bytes()
