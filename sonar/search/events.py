@@ -9,7 +9,7 @@ EVENT_FIELDS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "sweep_created": (
         frozenset({"config", "space", "objectives", "seed"}),
         frozenset({"name", "domain", "num_trials", "anchors", "forgetting_limit", "provenance"})
-        | {"sampler", "budget_hours", "converge", "warm_start"},
+        | {"sampler", "budget_hours", "converge", "warm_start", "warm", "halving"},
     ),
     "resumed": (frozenset(), frozenset()),
     "ended": (frozenset({"reason"}), frozenset()),

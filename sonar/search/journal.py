@@ -53,6 +53,7 @@ class Journal:
         path: of the file.
         state: the sweep after all events, kept up to date by `append`.
         events: how many there are.
+        num_found: how many there were when it was opened.
     """
 
     def __init__(self, path: str | Path, *, clock: Callable[[], float] = time.time) -> None:
@@ -70,7 +71,7 @@ class Journal:
         try:
             parsed = _parse(self.path.read_bytes() if self.path.exists() else b"", self.path)
             self.state = replay(parsed.events)
-            self.events = len(parsed.events)
+            self.events = self.num_found = len(parsed.events)
             self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
             _cut_torn(self._fd, self.path, parsed)
             sync_folder(self.path.parent)

@@ -28,8 +28,8 @@ from sonar.search.warm import take_warm_start
 
 JOURNAL_FILE = "journal.jsonl"
 MEASURED = ("plasticity", "forgetting_rate")  # the axes of a front, and the objectives of a sweep
-# On resume; the audio of the provenance and the folder of the warm start may not.
-MAY_CHANGE = ("num_trials", "budget_hours", "converge", "provenance", "warm_start")
+# On resume; the audio of the provenance may not.
+MAY_CHANGE = ("num_trials", "budget_hours", "converge", "provenance")
 BEFORE: dict[str, Any] = {"sampler": "tpe"}  # of journals that do not name it
 PUBLISH_INTERVAL_S = 5.0
 
@@ -80,9 +80,7 @@ def run_sweep(sweep: Sweep, options: RunOptions, say: Say, publish: Callable[[Sw
             check_storage_is_shared(options.storage)
             slots = plan_slots(sweep.base.training.num_workers, ray.cluster_resources(), options.max_concurrent)
             prepared = prepare(sweep.base, options.sources, options.storage, say)
-            if journal.state.settings:
-                journal.append("resumed")
-            else:  # only now: a sweep whose audio was not there has not begun
+            if not journal.state.settings:  # only now: a sweep whose audio was not there has not begun
                 journal.append("sweep_created", **settings)
             source = TrialSource(sweep, journal, options.seed)
             for note in source.notes:
@@ -102,8 +100,9 @@ def run_sweep(sweep: Sweep, options: RunOptions, say: Say, publish: Callable[[Sw
 
             tune_trials(source, journal, prepared, folder, slots, on_event)
             if source.end_reason is not None:  # else Tune was stopped
-                journal.append("ended", reason=source.end_reason)
                 say(f"the search ended: {source.end_reason}")
+                if journal.state.end_reason is None:  # else this driver found it ended, and nothing to do
+                    journal.append("ended", reason=source.end_reason)
             publish(journal.state)
     _refuse_empty(journal.state)
     return journal.state
@@ -157,8 +156,9 @@ def _check_resumable(journal: Journal, sweep: Sweep, options: RunOptions, folder
         "sampler": sweep.sampler,
         "budget_hours": sweep.budget_hours,
         "converge": None if sweep.converge is None else asdict(sweep.converge),
-        "warm_start": None,
+        "warm_start": sweep.warm_start,
         "seed": options.seed,
+        "halving": None if sweep.halving is None else to_dict(sweep.halving),
         "provenance": {"sources": options.sources._asdict(), **provenance()},
     }
     known = journal.state.settings
@@ -166,16 +166,14 @@ def _check_resumable(journal: Journal, sweep: Sweep, options: RunOptions, folder
         raise ConfigError(f"{folder} already holds a sweep; give --resume to continue it, or another --name")
     same = json.loads(json.dumps(settings))  # as the journal gives it back
     before = BEFORE | known
-    changed = [key for key in same if known and key not in MAY_CHANGE and before[key] != same[key]]
+    changed = [key for key in same if known and key not in MAY_CHANGE and before.get(key) != same[key]]
     if known and known["provenance"]["sources"] != same["provenance"]["sources"]:
         changed.append("audio")
-    if known and ((known.get("warm_start") or {}).get("folder")) != sweep.warm_start:
-        changed.append("warm_start")
     if changed:
         raise ConfigError(
             f"{folder} began with another {', '.join(changed)}; resume it as it was, or give another --name"
         )
     if sweep.warm_start and not known:
         earlier = read_sweep(Path(sweep.warm_start))
-        settings["warm_start"] = take_warm_start(sweep, options.sources._asdict(), earlier)._asdict()
+        settings["warm"] = take_warm_start(sweep, options.sources._asdict(), earlier)._asdict()
     return settings

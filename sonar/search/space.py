@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 from sonar.config import ConfigError, dotted_keys, nearest_key, override
 from sonar.search.convergence import Convergence
 from sonar.search.dominance import Direction
+from sonar.search.halving import NO_POINTS, HalvingConfig
 
 if TYPE_CHECKING:
     from sonar.experiment import TrialConfig
@@ -104,6 +105,7 @@ class Sweep:
         num_trials: trials to search, anchors not counted.
         forgetting_limit: highest forgetting rate of a pick, percent.
         anchors: presets that run first; they fix the axes and the reference point of the hypervolume.
+        halving: when a trial is stopped early; None: all run to their end. It needs `evaluation.every`.
         name: the sweep's own name; the domain where none is given. Names a folder, an experiment and a study.
         sampler: of the points after the first ones, by its name in Optuna.
         budget_hours: no trial is launched once the sweep has run this long, over all its drivers; None: no limit.
@@ -118,6 +120,7 @@ class Sweep:
     num_trials: int
     forgetting_limit: float = 5.0
     anchors: tuple[str, ...] = ("base", "dcpt")
+    halving: HalvingConfig | None = None
     name: str = ""
     sampler: SamplerName = "tpe"
     budget_hours: float | None = None
@@ -129,6 +132,7 @@ class Sweep:
         object.__setattr__(self, "objectives", dict(self.objectives))
         object.__setattr__(self, "name", self.name or self.domain)
         _check_scalars(self)
+        _check_search(self)
         _check_space(self)
 
 
@@ -191,10 +195,6 @@ def _check_scalars(sweep: Sweep) -> None:
         value = getattr(sweep, field)
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", value):
             raise ConfigError(f"{field}: got {value!r}; allowed: letters, digits, dots, dashes and underscores")
-    if sweep.sampler not in get_args(SamplerName):
-        raise ConfigError(f"sampler: got {sweep.sampler!r}; allowed: {', '.join(get_args(SamplerName))}")
-    if sweep.budget_hours is not None and not 0 < sweep.budget_hours < math.inf:
-        raise ConfigError(f"budget_hours: got {sweep.budget_hours!r}; allowed: a number of hours above 0")
     if type(sweep.num_trials) is not int or sweep.num_trials < 1:
         raise ConfigError(f"num_trials: got {sweep.num_trials!r}; allowed: 1 or more")
     if not math.isfinite(sweep.forgetting_limit):
@@ -202,6 +202,16 @@ def _check_scalars(sweep: Sweep) -> None:
     wrong = {name: way for name, way in sweep.objectives.items() if way not in ("max", "min")}
     if wrong or not sweep.objectives:
         raise ConfigError(f"objectives: got {sweep.objectives!r}; allowed: 'max' or 'min' for each metric")
+
+
+def _check_search(sweep: Sweep) -> None:
+    """How the search goes on and ends."""
+    if sweep.sampler not in get_args(SamplerName):
+        raise ConfigError(f"sampler: got {sweep.sampler!r}; allowed: {', '.join(get_args(SamplerName))}")
+    if sweep.budget_hours is not None and not 0 < sweep.budget_hours < math.inf:
+        raise ConfigError(f"budget_hours: got {sweep.budget_hours!r}; allowed: a number of hours above 0")
+    if sweep.halving is not None and not sweep.base.evaluation.every:
+        raise ConfigError(f"halving: {NO_POINTS}")
 
 
 def _check_space(sweep: Sweep) -> None:

@@ -1,6 +1,6 @@
 """What a journal's events mean: the state of a sweep and of each of its trials; pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -139,6 +139,14 @@ class SweepState:
 
     def _set(self, candidate: CandidateRecord) -> None:
         self.candidates[candidate.key] = candidate
+
+    def without(self, trial_ids: Collection[str]) -> "SweepState":
+        """The state as if these trials had never been."""
+        return replace(
+            self,
+            trials={trial_id: record for trial_id, record in self.trials.items() if trial_id not in trial_ids},
+            candidates={key: record for key, record in self.candidates.items() if key.trial_id not in trial_ids},
+        )
 
     def check(self, event: Event) -> TrialRecord | None:
         """The record that an event leads to, None for one of the whole sweep; nothing changes. Raises as `apply`."""

@@ -19,6 +19,7 @@ from sonar.experiment import TrialConfig
 from sonar.search.journal import Journal
 from sonar.search.prepare import Prepared
 from sonar.search.retention import take_offers
+from sonar.search.scheduler import HalvingScheduler, scheduler_of
 from sonar.search.searcher import TrialSource
 from sonar.search.trial import run_trial
 from sonar.search.watch import CURVE_TERMS
@@ -80,11 +81,13 @@ def tune_trials(
         slots: resources and concurrency.
         on_event: called in the driver after everything that happens and while waiting.
     """
+    scheduler = scheduler_of(journal, _numbers)
     trainable = partial(_trainable, prepared=prepared, folder=str(folder.resolve()), threads=slots.threads)
     tuner = tune.Tuner(
         tune.with_resources(trainable, slots.resources),
         tune_config=tune.TuneConfig(
             search_alg=_SourceSearcher(source),
+            scheduler=scheduler,
             num_samples=-1,
             max_concurrent_trials=slots.num_concurrent,
             reuse_actors=True,
@@ -92,7 +95,7 @@ def tune_trials(
         run_config=tune.RunConfig(
             name="tune",
             storage_path=str(folder.resolve()),
-            callbacks=[_JournalCallback(source, journal, folder.resolve() / "trials", on_event)],
+            callbacks=[_JournalCallback(source, journal, scheduler, folder.resolve() / "trials", on_event)],
             verbose=0,
         ),
     )
@@ -147,8 +150,21 @@ class _SourceSearcher(Searcher):
 class _JournalCallback(tune.Callback):
     """Writes what trials do into the journal and tells the source how they ended."""
 
-    def __init__(self, source: TrialSource, journal: Journal, folder: Path, on_event: Callable[[], None]) -> None:
-        self._source, self._journal, self._folder, self._on_event = source, journal, folder, on_event
+    def __init__(
+        self,
+        source: TrialSource,
+        journal: Journal,
+        scheduler: HalvingScheduler | None,
+        folder: Path,
+        on_event: Callable[[], None],
+    ) -> None:
+        self._source, self._journal, self._scheduler, self._folder, self._on_event = (
+            source,
+            journal,
+            scheduler,
+            folder,
+            on_event,
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its callbacks; the journal is our state
@@ -174,9 +190,14 @@ class _JournalCallback(tune.Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._take_offers(trial)
-        result = trial.last_result
-        checkpoint = result.get("checkpoint_path", "")
-        self._source.tell(trial.config["trial_id"], _numbers(result), checkpoint)
+        trial_id, result = trial.config["trial_id"], trial.last_result
+        reason = self._scheduler.reason(trial_id) if self._scheduler else None
+        if reason is not None and "checkpoint_path" not in result:
+            self._source.prune(trial_id, reason, _numbers(result))
+        else:
+            self._source.tell(trial_id, _numbers(result), result.get("checkpoint_path", ""))
+            if self._scheduler:
+                self._scheduler.on_told(trial_id)
         self._on_event()
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
