@@ -80,7 +80,7 @@ def describe(state: SweepState, total: int) -> str:
     if volume is not None:
         parts.append(f"HV {volume:.1f}")
     limit = state.settings["forgetting_limit"]
-    within = [r.point for r in ranked_candidates(state) if r.point.forgetting_rate <= limit]
+    within = [r.point for r in ranked_candidates(state) if r.point.bound <= limit]
     if within:
         best = max(within, key=lambda point: point.plasticity)
         parts.append(f"best within limit: P {best.plasticity:+.1f} F {best.forgetting_rate:+.1f} ({best.name})")

@@ -31,8 +31,8 @@ class TrialResult(NamedTuple):
     """What a trial is told with.
 
     Attributes:
-        metrics: plasticity, forgetting_rate, forgetting_worst (percent), forgetting_worst_class (points), retention and
-            probes by task, the curve's summary, last losses, codebook health, cost.
+        metrics: plasticity, forgetting_rate, forgetting_worst (percent), forgetting_worst_class (points), the ends of
+            the axes' intervals, retention and probes by task, the curve's summary, last losses, codebook health, cost.
         checkpoint: folder of the adapted model.
         worst: the prior task and the class behind forgetting_worst and forgetting_worst_class.
     """
@@ -78,7 +78,7 @@ def run_trial(
     write_evaluation(evaluation, split_folder(folder, "dev"))
     steps = int(last.get(LAST_STEP, 0))
     metrics = {
-        **change.metrics(),
+        **watch.judge(evaluation, change),
         **_probe_metrics(evaluation),
         **last,
         **watch.end(steps, evaluation, change),
