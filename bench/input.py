@@ -34,7 +34,7 @@ from sonar.data.shard_folder import ShardFolder
 from sonar.data.shard_parts import INDEX_SCHEMA
 from sonar.data.shard_summary import INDEX_FILE, LeftOut, write_summary
 from sonar.data.shards import write_shards
-from sonar.data.stream import ClipStore, MixedStream, Source, StreamConfig
+from sonar.data.stream import ClipStore, MixedStream, Source, StreamConfig, file_batches
 from sonar.data.synth import write_synth_corpus
 from sonar.provenance import provenance
 from sonar.train.loop import StepReport
@@ -102,11 +102,12 @@ def _compare(options: argparse.Namespace, folder: Path) -> None:
         clip._replace(clip_id=f"{clip.clip_id}#{n}", split="train") for n in range(options.repeat) for clip in found
     ]
     _start_ray(options.workers)
-    rounds: dict[str, list[Epochs]] = {"shards": [], "DataLoader": []}
+    rounds: dict[str, list[Epochs]] = {"shards": [], "files": [], "DataLoader": []}
     for number in range(-1, options.rounds):  # the first one warms up: workers start, files come into memory
         shards = folder / f"shards-{number}"
         measured = {
             "shards": _by_shards(clips, shards, options.workers, options.clip_seconds),
+            "files": _by_files(clips, options.workers, options.clip_seconds),
             "DataLoader": _by_loader(clips, options.workers, options.clip_seconds),
         }
         if number >= 0:
@@ -142,6 +143,16 @@ def _by_shards(clips: list[Clip], folder: Path, workers: int, clip_seconds: floa
     return Epochs(time.perf_counter() - began, epoch(1))
 
 
+def _by_files(clips: list[Clip], workers: int, clip_seconds: float) -> Epochs:
+    """Guarded processes that decode; started anew for every epoch."""
+    seconds = []
+    for _ in range(2):
+        began = time.perf_counter()
+        _use(bucket.batch.waveform for bucket in file_batches(clips, clip_seconds, workers=workers))
+        seconds.append(time.perf_counter() - began)
+    return Epochs(*seconds)
+
+
 def _by_loader(clips: list[Clip], workers: int, clip_seconds: float) -> Epochs:
     began = time.perf_counter()
     length = seconds_to_samples(clip_seconds)
@@ -175,23 +186,25 @@ def _print_head(options: argparse.Namespace, clips: list[Clip]) -> None:
 
 
 def _print_epochs(rounds: dict[str, list[Epochs]], num_clips: int) -> None:
-    print("| audio files to batches of 32 | first epoch, clips/s | later epochs, clips/s | first epoch, s |")
+    print("| audio files to batches of 32, by | first epoch, clips/s | later epochs, clips/s | first epoch, s |")
     print("|---|---|---|---|")
     for name, measured in rounds.items():
         first = _with_spread([num_clips / one.first for one in measured])
         later = _with_spread([num_clips / one.later for one in measured])
         print(f"| {name} | {first} | {later} | {_with_spread([one.first for one in measured], 2)} |")
-    ours, theirs = (
-        Epochs(*(statistics.median(values) for values in zip(*rounds[name], strict=True)))
-        for name in ("shards", "DataLoader")
-    )
-    print(
-        f"\nshards / DataLoader: first epoch {theirs.first / ours.first:.2f}x, later {theirs.later / ours.later:.2f}x."
-    )
-    gained = theirs.later - ours.later
-    extra = max(0.0, ours.first - theirs.first)
-    print(f"The first epoch costs {extra:.1f} s more; every later one gives back {gained:.1f} s: ", end="")
-    print(f"shards win from epoch {1 + max(0, -int(-extra // gained))} on.\n" if gained > 0 else "shards never win.\n")
+    took = {
+        name: Epochs(*(statistics.median(values) for values in zip(*measured, strict=True)))
+        for name, measured in rounds.items()
+    }
+    ours, theirs = took["shards"], took["DataLoader"]
+    for name in ("shards", "files"):
+        ratios = Epochs(theirs.first / took[name].first, theirs.later / took[name].later)
+        print(f"\n{name} / DataLoader: first epoch {ratios.first:.2f}x, later ones {ratios.later:.2f}x.", end="")
+    gained, extra = theirs.later - ours.later, max(0.0, ours.first - theirs.first)
+    epochs = f"shards are ahead after {1 + -int(-extra // gained)} epochs" if gained > 0 else "shards never win"
+    ten = (theirs.first + 9 * theirs.later) / (ours.first + 9 * ours.later)
+    print(f"\nThe first epoch by shards costs {extra:.1f} s more, a later one {gained:.1f} s less: {epochs}.")
+    print(f"Ten epochs, as an adaptation trains: shards / DataLoader {ten:.2f}x.\n")
 
 
 def _with_spread(values: list[float], digits: int = 0) -> str:

@@ -3,7 +3,8 @@
     python bench/probes.py runs/probes --audio BIRDS --audio MUSIC --base CHECKPOINT
 
 A pack is a folder or manifest of audio; its probes are fitted on train and scored on dev. Audio is prepared once in the
-storage, and the time counts from there. Intervals are of 95 %, over recordings.
+storage, and the time counts from there. Intervals are of 95 %, over recordings, or over clips where all are of one
+recording. Full fine-tuning (--finetune-lr) takes several times as long as all probes together.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from sonar.cli.options import Assignments, ConfigFile, Storage, configure
 from sonar.data.stream import ClipStore
 from sonar.evaluate.bootstrap import score_interval
 from sonar.evaluate.features import FeatureCache, Features, LogMelStatistics
+from sonar.evaluate.finetune import FinetuneConfig, finetune_task
 from sonar.evaluate.probes.config import ProbeConfig
 from sonar.evaluate.record import TaskResult
 from sonar.evaluate.run import Task, evaluate_task, labelled_tasks, probe_data
@@ -38,7 +40,7 @@ from sonar.search.run import ray_session
 
 Result = TypeVar("Result")
 SPLIT = "dev"
-LOG_MEL = "log-mel statistics"
+LOG_MEL, FINE_TUNED = "log-mel statistics", "fine-tuned"
 PROBES: dict[str, dict[str, Any]] = {
     "ridge": {"probe": "ridge"},
     "ridge, mean of layers": {"probe": "ridge", "layer": "mean"},
@@ -72,7 +74,8 @@ def bench(
     assignments: Assignments = None,
     storage: Storage = Path("runs"),
     probes: Annotated[str, typer.Option(help="Probes with semicolons between; all of them where not given.")] = "",
-    threads: Annotated[int, typer.Option(help="Of torch.")] = 2,
+    finetune_lr: Annotated[float, typer.Option(help="Also fine-tune, at this rate; 0: no.")] = 0.0,
+    threads: Annotated[int, typer.Option(help="Of torch; on a busy machine several wait for each other.")] = 1,
 ) -> None:
     """Run every probe on every pack and print the tables."""
     torch.set_num_threads(threads)
@@ -80,14 +83,22 @@ def bench(
     tasks = _tasks(audio, storage)
     encoder = load_checkpoint(base).encoder
     names = [name.strip() for name in probes.split(";")] if probes else list(PROBES)
-    kinds = {name: replace(config, **PROBES[name]) for name in names}
+    if unknown := set(names) - set(PROBES):
+        raise ValueError(f"no probe is called {', '.join(sorted(unknown))}; there are {'; '.join(PROBES)}")
     cells: dict[tuple[str, str], Cell] = {}
     with TemporaryDirectory() as cache:
         for task in tasks:
-            for name, cell in _evaluate(task, encoder, kinds, Path(cache)):
-                cells[task.name, name] = cell
-            typer.echo(f"{task.name}: " + ", ".join(f"{n} {cells[task.name, n].result.score.score:.1f}" for n in names))
-    text = "\n".join([*_scores([task.name for task in tasks], [LOG_MEL, *names], cells), "", *_seconds(names, cells)])
+            cells[task.name, LOG_MEL] = _timed(task, LogMelStatistics(encoder.config.fbank), config)
+            for name in names:
+                probe = replace(config, **PROBES[name])
+                cells[task.name, name] = _timed(task, FeatureCache(encoder, Path(cache)), probe)
+            if finetune_lr:
+                tuning = FinetuneConfig(lrs=(finetune_lr,), clip_seconds=config.clip_seconds)
+                cells[task.name, FINE_TUNED] = _finetuned(task, encoder, tuning)
+            found = {name: cell.result.score.score for (pack, name), cell in cells.items() if pack == task.name}
+            typer.echo(f"{task.name}: " + ", ".join(f"{name} {score:.1f}" for name, score in found.items()))
+    columns = list(dict.fromkeys(name for _, name in cells))
+    text = "\n".join([*_scores([task.name for task in tasks], columns, cells), "", *_seconds(columns, cells)])
     made_by = provenance()
     typer.echo(f"\n{text}\n\ncommit {made_by['commit']}{' (changed)' if made_by['dirty'] else ''}, {threads} threads")
     write_whole_text(folder / "probes.md", text + "\n")
@@ -102,20 +113,16 @@ def _tasks(audio: Sequence[str], storage: Path) -> list[Task]:
     return [task for folder in shards for task in labelled_tasks(ClipStore(folder), "control")]
 
 
-def _evaluate(
-    task: Task, encoder: BeatsEncoder, kinds: dict[str, ProbeConfig], cache: Path
-) -> Iterator[tuple[str, Cell]]:
-    statistics = LogMelStatistics(encoder.config.fbank)
-    yield LOG_MEL, _timed(task, statistics, ProbeConfig(clip_seconds=next(iter(kinds.values())).clip_seconds))
-    for name, config in kinds.items():
-        yield name, _timed(task, FeatureCache(encoder, cache), config)
-
-
 def _timed(task: Task, features: Features, config: ProbeConfig) -> Cell:
     """The features are asked for twice; a cache has them the second time."""
     _, made = _cost_of(lambda: probe_data(features, task, ("train", SPLIT), config))
     result, probed = _cost_of(lambda: evaluate_task(features, task, config, SPLIT))
     return Cell(result, made, probed)
+
+
+def _finetuned(task: Task, encoder: BeatsEncoder, config: FinetuneConfig) -> Cell:
+    result, cost = _cost_of(lambda: finetune_task(encoder, task, config, SPLIT))
+    return Cell(result, Cost(0.0, 0.0), cost)
 
 
 def _cost_of(work: Callable[[], Result]) -> tuple[Result, Cost]:
@@ -138,10 +145,9 @@ def _scores(packs: Sequence[str], names: Sequence[str], cells: dict[tuple[str, s
 
 
 def _with_interval(result: TaskResult) -> str:
-    if len(set(result.predictions.groups)) < 2:
-        return f"{result.score.score:.1f} [one recording]"
     interval = score_interval(result.predictions, result.metric).interval
-    return f"{result.score.score:.1f} [{interval.low:.1f}, {interval.high:.1f}]"
+    over = "" if len(set(result.predictions.groups)) > 1 else " over clips"
+    return f"{result.score.score:.1f} [{interval.low:.1f}, {interval.high:.1f}]{over}"
 
 
 def _seconds(names: Sequence[str], cells: dict[tuple[str, str], Cell]) -> Iterator[str]:

@@ -80,11 +80,12 @@ def _summary(state: SweepState) -> str:
 
 def _pick_section(state: SweepState) -> str:
     try:
-        record, chosen = pick(state)
+        ranked, chosen = pick(state)
     except ValueError as error:
         return f"<p>No pick: {escape(str(error))}.</p>"
-    lines = "".join(f"<li>{escape(name)} = {escape(repr(value))}</li>" for name, value in record.params.items())
-    place = f"<p>Checkpoint: <code>{escape(record.checkpoint)}</code></p>" if record.checkpoint else ""
+    lines = "".join(f"<li>{escape(name)} = {escape(repr(value))}</li>" for name, value in ranked.record.params.items())
+    checkpoint = ranked.candidate.checkpoint
+    place = f"<p>Checkpoint: <code>{escape(checkpoint)}</code></p>" if checkpoint else ""
     return f"<p><b>Rule: {escape(chosen.rule)}.</b> {escape(chosen.explanation)}</p><ul>{lines}</ul>{place}"
 
 

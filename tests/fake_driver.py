@@ -93,7 +93,7 @@ def drive(folder: Path) -> None:
 
 def loop(driver: Driver, folder: Path) -> None:
     """Tune's loop: fill the slots, let every running trial take a step, hand on what it says."""
-    searcher, callback = _SourceSearcher(driver), _JournalCallback(driver)
+    searcher, callback = _SourceSearcher(driver), _JournalCallback(driver, None, folder / "trials")
     running: list[Any] = []
     while True:
         while len(running) < SLOTS and isinstance(config := searcher.suggest("of tune"), dict):

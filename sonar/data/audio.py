@@ -26,7 +26,7 @@ MAX_SECONDS = 4 * 3600.0  # a longer clip is a recording that wants cutting, or 
 MIN_RATE, MAX_RATE = 1_000, 1_000_000  # Hz; bat detectors reach 500 kHz
 MAX_PEAK = 8.0  # of full scale: lossy codecs overshoot a little, integers stored as floats by thousands
 SHORT_BY_SECONDS = 0.05  # a clip may end so much before its manifest says: resampling and headers round
-_COUNTED_VALUES = 2**16  # decoded at a time where nothing is kept: they stay in the processor's cache
+_COUNTED_VALUES = 2**18  # decoded at a time where nothing is kept; measured best of 2**14 to 2**20
 _BLOCK_VALUES = 2**20  # decoded at a time, so that memory follows the audio and not what a header declares
 
 
@@ -63,9 +63,8 @@ def decode_audio(source: str | Path | bytes, sample_rate: int = SAMPLE_RATE) -> 
             samples that are not finite or far beyond full scale.
     """
     with _opened(source) as opened:
-        mono = np.concatenate(
-            [block.mean(axis=1, dtype=np.float32) for block in _blocks(opened.file)]
-        )  # (T, C) -> (T,)
+        blocks = [block.mean(axis=1, dtype=np.float32) for block in _blocks(opened.file)]  # (T, C) -> (T,)
+        mono = np.concatenate(blocks)
         opened.refuse_fewer(len(mono))
     if opened.info.sample_rate != sample_rate:
         mono = soxr.resample(mono, opened.info.sample_rate, sample_rate, quality="HQ")
@@ -107,9 +106,8 @@ def decode_clip(path: str | Path, start_s: float, duration_s: float) -> np.ndarr
     begin, length = seconds_to_samples(start_s), seconds_to_samples(duration_s)
     cut = waveform[begin : begin + length]
     if len(cut) == 0 or len(cut) < length - seconds_to_samples(SHORT_BY_SECONDS):
-        raise AudioError(
-            f"the clip lasts to {start_s + duration_s:.2f} s, the file to {len(waveform) / SAMPLE_RATE:.2f} s"
-        )
+        ends_s = len(waveform) / SAMPLE_RATE
+        raise AudioError(f"the clip lasts to {start_s + duration_s:.2f} s, the file to {ends_s:.2f} s", "truncated")
     return cut
 
 

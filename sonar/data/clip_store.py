@@ -23,7 +23,7 @@ class ClipStore:
     """The clips of a folder of shards, in order of their ids.
 
     Index and Parquet files are mapped into memory: audio lies in them uncompressed, where the index says, so a clip is
-    read without its row group, and workers of one machine share the pages. The process itself holds 12 bytes a clip.
+    read without its row group, and workers of one machine share the pages. The process itself holds 4 bytes a clip.
 
     Attributes:
         source: what names the shards on every node: an absolute path, or a URL.

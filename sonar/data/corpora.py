@@ -178,6 +178,6 @@ def _within(checked: Checked, start_s: float, duration_s: float) -> Checked:
 
 
 def _quarantined(path: str, checked: Checked, corpus: str, labels: Sequence[str]) -> Quarantined:
-    return Quarantined(
-        path, checked.reason, checked.sha256, checked.kind, stratum_name(corpus, labels), checked.seconds
-    )
+    shown = path.encode(errors="backslashreplace").decode()  # a name may be no text, and that be the reason
+    stratum = stratum_name(corpus, labels)
+    return Quarantined(shown, checked.reason, checked.sha256, checked.kind, stratum, checked.seconds)

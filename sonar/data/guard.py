@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import TimeoutError as Expired
+from concurrent.futures import wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +28,7 @@ from sonar.data.guard_worker import WorkerContext, settle, start_worker
 
 _TURN_S = 0.5  # a worker reports back after so long, so that a task's time limit is about that of its last item
 _TASKS_AHEAD = 32  # per worker: what may be in flight or wait to be yielded
+_LOOK_S, _IDLE_S = 1.0, 30.0  # how often is looked whether workers work; how long they may not
 _BREAKS = 3  # of the pool in a row, without an item done in between
 
 _Item = TypeVar("_Item")
@@ -119,6 +121,7 @@ class Guard:
         outcomes: list[Any] = []
         undone = [items]
         try:
+            self._await(future, tasks)
             outcomes = future.result()
             undone = [items[len(outcomes) :]]
         except BrokenProcessPool as error:
@@ -132,6 +135,15 @@ class Guard:
         self._breaks = 0 if outcomes else self._breaks
         return outcomes
 
+    def _await(self, future: ProcessFuture[list[Any]], tasks: deque[_Task]) -> None:
+        """Wait, but not for ever: pebble forgets a task whose worker ends between taking it and saying so."""
+        idle_s = 0.0
+        while not wait([future], timeout=_LOOK_S).done:
+            running = future.running() or any(task.future.running() for task in tasks)
+            idle_s = 0.0 if running else idle_s + _LOOK_S
+            if idle_s >= _IDLE_S:
+                raise BrokenProcessPool(f"no worker has taken a task for {_IDLE_S:g} s")
+
     def _schedule(self, run: Callable[..., list[Any]], items: Sequence[Any]) -> _Task:
         try:
             future = self._pool.schedule(run, args=(items,), timeout=self._limits.seconds + _TURN_S)
@@ -141,10 +153,10 @@ class Guard:
         return _Task(items, future)
 
     def _replace_pool(self, run: Callable[..., list[Any]], tasks: deque[_Task], error: BrokenProcessPool) -> None:
-        """A worker that dies before pebble knows of its task breaks the pool; what is not done is scheduled again."""
+        """Start again where workers end before they have said which task they took; what is not done is scheduled."""
         self._breaks += 1
         if self._breaks == _BREAKS:
-            raise RuntimeError(f"{_BREAKS} times all worker processes ended before an item was done: {error}")
+            raise RuntimeError(f"{_BREAKS} times worker processes ended or idled before an item was done: {error}")
         self._stop()
         self._pool = self._new_pool()
         for place, (items, future) in enumerate(tasks):

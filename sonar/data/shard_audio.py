@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 from functools import lru_cache
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import soundfile
 
 from sonar.data.audio import SAMPLE_RATE, AudioError, decode_clip, file_sha256
+from sonar.data.audio_errors import Kind
+from sonar.data.storage import Stat, stat
 
 WAV_HEADER_BYTES = 44  # of the files that are made here
 
@@ -28,6 +29,7 @@ class BadClip(NamedTuple):
     """Why a clip has no audio; settled where the manifest's file was read, so that trying again cannot help."""
 
     reason: str
+    kind: Kind
     settled: bool
 
 
@@ -37,17 +39,35 @@ Encoded = bytes | BadClip
 def encode_slice(asked: AudioSlice) -> Encoded:
     """WAV bytes of a clip; no file makes this raise."""
     try:
-        found = _sha256_once(asked.path, Path(asked.path).stat().st_mtime_ns)
+        found = _sha256_once(asked.path, stat(asked.path))
+    except FileNotFoundError:
+        return BadClip("no such file", "missing", settled=False)
     except OSError as error:
-        return BadClip("no such file" if isinstance(error, FileNotFoundError) else str(error), settled=False)
+        return BadClip(f"cannot be opened: {error}", "missing", settled=False)
     except AudioError as error:
-        return BadClip(str(error), settled=False)
+        return BadClip(str(error), error.kind, settled=False)
     if found != asked.sha256:
-        return BadClip("the file has changed since its manifest was made; scan the corpus again", settled=False)
+        reason = "the file has changed since its manifest was made; scan the corpus again"
+        return BadClip(reason, "changed", settled=False)
     try:
         return encode_wav(decode_clip(asked.path, asked.start_s, asked.duration_s))
     except AudioError as error:
-        return BadClip(str(error), settled=True)
+        return BadClip(str(error), error.kind, settled=True)
+
+
+def decode_middle(asked: tuple[AudioSlice, int]) -> np.ndarray:
+    """The samples around the middle of a clip, at most as many as asked for: (T,) float32 at 16 kHz.
+
+    Raises:
+        AudioError: the file cannot be decoded.
+    """
+    clip, num_samples = asked
+    return middle(decode_clip(clip.path, clip.start_s, clip.duration_s), num_samples)
+
+
+def middle(wave: np.ndarray, num_samples: int) -> np.ndarray:
+    """At most `num_samples` around the middle."""
+    return wave[max(0, (len(wave) - num_samples) // 2) :][:num_samples]
 
 
 def encode_wav(waveform: np.ndarray) -> bytes:
@@ -60,6 +80,6 @@ def encode_wav(waveform: np.ndarray) -> bytes:
 
 
 @lru_cache(maxsize=1)
-def _sha256_once(path: str, changed_ns: int) -> str:
+def _sha256_once(path: str, version: Stat) -> str:
     """The clips of one recording come one after the other: its file is read for the first of them only."""
     return file_sha256(path)

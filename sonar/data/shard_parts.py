@@ -39,7 +39,7 @@ _SHARD_SCHEMA = pa.schema(
 )
 _PLACES = [("file", pa.string()), ("offset", pa.int64()), ("num_samples", pa.int64())]
 INDEX_SCHEMA = pa.schema([*SCHEMA, *_PLACES])
-_RECORD_SCHEMA = pa.schema([*INDEX_SCHEMA, ("reason", pa.string()), ("settled", pa.bool_())])
+_RECORD_SCHEMA = pa.schema([*INDEX_SCHEMA, ("reason", pa.string()), ("kind", pa.string()), ("settled", pa.bool_())])
 
 
 Encode = Callable[[Sequence[Clip]], Iterable[Encoded]]

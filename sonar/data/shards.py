@@ -16,11 +16,11 @@ import os
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -31,6 +31,7 @@ from sonar.data.clip_table import ClipTable
 from sonar.data.corpora import MAX_BAD_FRACTION
 from sonar.data.guard import Guard
 from sonar.data.manifest import Clip, manifest_hash
+from sonar.data.quarantine import stratum_name
 from sonar.data.shard_audio import AudioSlice, BadClip, Encoded, encode_slice
 from sonar.data.shard_folder import ShardFolder, only_one
 from sonar.data.shard_parts import (
@@ -98,9 +99,11 @@ def write_shards(
         tally = _Tally(len(clips), max_bad_fraction, on_progress)
         for record in records.values():
             tally.add(record)
-        for key in _pass([part for part in parts if part.key not in records], folder, concurrency):
-            records[key] = _seen_from_here(key, folder)
-            tally.add(records[key])
+        left = [part for part in parts if part.key not in records]
+        with closing(_pass(left, folder, concurrency)) as written:  # stderr comes back before an error is told
+            for key in written:
+                records[key] = _seen_from_here(key, folder)
+                tally.add(records[key])
         return finish([records[part.key] for part in parts], folder, manifest)
 
 
@@ -111,7 +114,7 @@ def finish(records: Sequence[PartRecord], folder: ShardFolder, manifest: str) ->
     index = rows.filter(is_good).select(INDEX_SCHEMA.names).sort_by("clip_id")
     bad = rows.filter(pc.invert(is_good)).sort_by("clip_id").to_pylist()
     left_out = LeftOut(
-        tuple(Quarantined(row["path"], row["reason"], row["sha256"]) for row in bad),
+        tuple(map(_quarantined, bad)),
         Counter(stratum_of(row["corpus"], row["split"]) for row in bad),
     )
     files = {record.file: ShardFile(record.sha256, record.num_bytes) for record in records if record.file}
@@ -120,12 +123,17 @@ def finish(records: Sequence[PartRecord], folder: ShardFolder, manifest: str) ->
     return summary
 
 
+def _quarantined(row: Mapping[str, Any]) -> Quarantined:
+    stratum = stratum_name(row["corpus"], row["labels"])
+    return Quarantined(row["path"], row["reason"], row["sha256"], row["kind"], stratum, row["duration_s"])
+
+
 def encode_guarded(clips: Sequence[Clip]) -> Iterator[Encoded]:
     """The audio of some clips, decoded by a process that may crash, hang or ask for too much memory."""
     for few in cut(clips, ROW_GROUP_BYTES):  # what is decoded ahead of the writer stays in memory
         asked = [AudioSlice(clip.path, clip.start_s, clip.duration_s, clip.sha256) for clip in few]
         for found in _guard().map(encode_slice, asked, chunk=_CHUNK):
-            yield BadClip(str(found), settled=False) if isinstance(found, AudioError) else found
+            yield BadClip(str(found), found.kind, settled=False) if isinstance(found, AudioError) else found
 
 
 @lru_cache(maxsize=1)
@@ -164,7 +172,7 @@ class _Tally:
             )
 
 
-def _pass(parts: Sequence[Part], folder: ShardFolder, concurrency: int | None) -> Iterator[str]:
+def _pass(parts: Sequence[Part], folder: ShardFolder, concurrency: int | None) -> Generator[str, None, None]:
     """Write parts in Ray's workers, a task each; yields the key of each when it is done."""
     if not parts:
         return
@@ -228,6 +236,8 @@ def _held_back_stderr() -> Iterator[None]:
         os.dup2(held.fileno(), 2)
         try:
             yield
+        except GeneratorExit:  # no failure of Ray's: its user has had enough
+            raise
         except BaseException:
             held.seek(0)
             os.write(stderr, held.read())

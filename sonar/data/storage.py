@@ -28,7 +28,7 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _PASSWORD = re.compile(r"(?<=://)[^/@]*:[^/@]*@")
 _CHANGE_MARKS = (  # of the file systems that fsspec knows; what none of them has cannot be told from what it was
     "ETag", "etag", "LastModified", "Last-Modified", "last_modified", "mtime", "updated", "created", "CRC",
-    "date_time", "generation", "md5Hash", "content_settings",
+    "date_time", "generation", "md5Hash",
 )  # fmt: skip
 
 
@@ -101,9 +101,11 @@ def contained(file: str | Path, root: str | Path) -> str:
     """Where a file below a root really lies, symbolic links followed.
 
     Raises:
-        PathError: it is absolute, another URL, or it leaves the root by `..` or by a link.
+        PathError: it is absolute, another URL, no text, or it leaves the root by `..` or by a link.
     """
     file = str(file)
+    if "\0" in file or file.encode(errors="replace").decode() != file:  # Linux allows any bytes
+        raise PathError(f"path {file!a} is no text that a manifest can hold; rename the file")
     if os.path.isabs(file) or is_url(file):
         raise PathError(f"path {file} is absolute; give it relative to {root}")
     if is_url(str(root)):
@@ -146,11 +148,7 @@ def relative(path: str, root: str) -> str:
 
 
 def exists(path: str | Path) -> bool:
-    """Whether there is a file or folder.
-
-    Raises:
-        StorageError: it cannot be reached; fsspec does not know the protocol, or lacks a package for it.
-    """
+    """Whether there is a file or folder; a StorageError where that cannot be told."""
     if not is_url(path):
         return Path(path).exists()
     system, inner = _system(str(path))

@@ -5,21 +5,25 @@ Shapes: B clips, T samples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sonar.data.audio import decode_clip, seconds_to_samples
+from sonar.data.audio import AudioError, seconds_to_samples
 from sonar.data.clip_store import ClipStore as ClipStore  # what most of this project knows of a stream
+from sonar.data.guard import Guard
 from sonar.data.manifest import Clip
+from sonar.data.shard_audio import AudioSlice, decode_middle, middle
 
 _EVALUATION_BATCH = 32
 _BUCKET_SECONDS = 0.5
+_GUARDED_CHUNK = 4  # clips that travel to a decoding process together
 
 
 class Batch(NamedTuple):
@@ -158,32 +162,53 @@ def batch_clips(store: ClipStore, index: np.ndarray, clip_seconds: float) -> Ite
     A clip is padded to the next multiple of half a second whatever its neighbours are, so its embedding does not
     depend on the batch; batches come by length.
     """
-    lengths = store.num_samples[index]
     ids = store.clips.take(index).column("clip_id").to_pylist()
-    return _buckets(ids, lengths, lambda i: store.waveform(int(index[i])), clip_seconds)
+    padded = _padded(store.num_samples[index], clip_seconds)
+    waves = (middle(store.waveform(int(index[i])), int(padded[i])) for i in _by_length(padded))
+    return _buckets(ids, padded, waves)
 
 
-def file_batches(clips: Sequence[Clip], clip_seconds: float) -> Iterator[Bucket]:
-    """The same straight from the audio files of `clips`."""
-    lengths = np.asarray([seconds_to_samples(clip.duration_s) for clip in clips])
-    ids = [clip.clip_id for clip in clips]
-    return _buckets(
-        ids, lengths, lambda i: decode_clip(clips[i].path, clips[i].start_s, clips[i].duration_s), clip_seconds
+def file_batches(clips: Sequence[Clip], clip_seconds: float, *, workers: int | None = None) -> Iterator[Bucket]:
+    """The same straight from the audio files of `clips`, decoded by guarded processes while batches are used.
+
+    Args:
+        clips: of any corpora.
+        clip_seconds: crop length in seconds.
+        workers: processes that decode; None: as many as there are CPUs.
+
+    Raises:
+        AudioError: a file cannot be decoded, or took its decoder down.
+    """
+    padded = _padded(np.asarray([seconds_to_samples(clip.duration_s) for clip in clips]), clip_seconds)
+    asked = (
+        (AudioSlice(clips[i].path, clips[i].start_s, clips[i].duration_s, clips[i].sha256), int(padded[i]))
+        for i in _by_length(padded)
     )
+    with Guard(workers=workers) as guard:
+        waves = map(_raised, guard.map(decode_middle, asked, chunk=_GUARDED_CHUNK))
+        yield from _buckets([clip.clip_id for clip in clips], padded, waves)
 
 
-def _buckets(
-    clip_ids: Sequence[str], lengths: np.ndarray, waveform: Callable[[int], np.ndarray], clip_seconds: float
-) -> Iterator[Bucket]:
-    padded = _padded(lengths, clip_seconds)
+def _raised(found: np.ndarray | AudioError) -> np.ndarray:
+    if isinstance(found, AudioError):
+        raise found
+    return found
+
+
+def _by_length(padded: np.ndarray) -> np.ndarray:
+    """Positions in the order of their batches."""
+    return np.argsort(padded, kind="stable")
+
+
+def _buckets(clip_ids: Sequence[str], padded: np.ndarray, waves: Iterator[np.ndarray]) -> Iterator[Bucket]:
+    """Batches of one length each; `waves` come in the order of `_by_length`."""
     for length in np.unique(padded):
         members = np.flatnonzero(padded == length)
         for begin in range(0, len(members), _EVALUATION_BATCH):
             positions = members[begin : begin + _EVALUATION_BATCH]
-            waves = [waveform(int(i)) for i in positions]
-            cropped = [wave[max(0, (len(wave) - length) // 2) :][:length] for wave in waves]
             ids = [clip_ids[i] for i in positions]
-            yield Bucket(_collate(cropped, int(length), ids, [False] * len(ids)), positions)
+            batch = _collate(list(islice(waves, len(ids))), int(length), ids, [False] * len(ids))
+            yield Bucket(batch, positions)
 
 
 def _padded(num_samples: np.ndarray, clip_seconds: float) -> np.ndarray:

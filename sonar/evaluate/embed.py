@@ -60,8 +60,11 @@ def embed_batches(encoder: BeatsEncoder, batches: Iterable[Bucket]) -> np.ndarra
     Returns:
         (N, D) float32 in the order of the clips asked for.
     """
-    made = [(_mean_of_patches(out.last, padding), at) for out, padding, at in _passes(encoder, batches, False)]
-    return _in_order(*map(list, zip(*made, strict=True)))
+    rows, positions = [], []
+    for out, padding, position in _passes(encoder, batches, False):
+        rows.append(_mean_of_patches(out.last, padding))  # (B, D)
+        positions.append(position)
+    return _in_order(rows, positions)
 
 
 def embed_layers(encoder: BeatsEncoder, batches: Iterable[Bucket]) -> np.ndarray:

@@ -25,7 +25,6 @@ from sonar.model.fbank import FbankConfig, log_mel, num_frames, num_patches
 
 BLOCK_CLIPS = 1024  # held in memory at a time: 38 MB of 12 layers of 768
 
-
 Arrays = Mapping[str, np.ndarray]
 Clips = tuple[ClipStore, np.ndarray, float]  # store, rows, seconds
 
@@ -70,8 +69,7 @@ class FeatureCache:
         def fill(arrays: Arrays) -> None:
             for begin in range(0, len(rows), BLOCK_CLIPS):
                 block = slice(begin, begin + BLOCK_CLIPS)
-                made = embed_layers(self._encoder, batch_clips(store, rows[block], clip_seconds))
-                arrays["layers"][block] = made
+                arrays["layers"][block] = embed_layers(self._encoder, batch_clips(store, rows[block], clip_seconds))
 
         columns = {"layers": Column(np.float32, shape)}
         return self._made("layers", (store, rows, clip_seconds), columns, fill)["layers"]

@@ -92,7 +92,8 @@ class Finetuned(nn.Module):
         """Of a copy of the encoder; the linear layer starts at 0."""
         super().__init__()
         self.encoder = copy.deepcopy(encoder)
-        self.head = nn.Linear(encoder.config.width, num_classes, device=next(encoder.parameters()).device)
+        device = next(encoder.parameters()).device
+        self.head = nn.utils.skip_init(nn.Linear, encoder.config.width, num_classes, device=device)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
@@ -176,7 +177,7 @@ def _best_of_dev(encoder: BeatsEncoder, train: Audio, dev: Audio, config: Finetu
 def _epochs(encoder: BeatsEncoder, train: Audio, config: FinetuneConfig, lr: float) -> Iterator[Finetuned]:
     """The model after every epoch, one object that goes on changing."""
     model = Finetuned(encoder, len(train.labelled.classes))
-    order, masks = (torch.Generator().manual_seed(config.seed + offset) for offset in (0, 1))
+    order, draws = (torch.Generator().manual_seed(config.seed + offset) for offset in (0, 1))
     rates = [{"params": part.parameters(), "lr": r} for part, r in ((model.encoder, lr), (model.head, config.head_lr))]
     optimizer = torch.optim.AdamW(rates, betas=config.betas, weight_decay=config.weight_decay)
     num_clips = len(train.labelled.rows)
@@ -185,7 +186,7 @@ def _epochs(encoder: BeatsEncoder, train: Audio, config: FinetuneConfig, lr: flo
     for _ in range(config.epochs):
         for members in torch.randperm(num_clips, generator=order).split(config.batch_size):
             optimizer.zero_grad()
-            _add_gradients(model, train, members.numpy(), config, masks)
+            _add_gradients(model, train, members.numpy(), config, draws)
             norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
             if not torch.isfinite(norm):
                 raise ValueError(f"fine-tuning has diverged at lr {lr}, its gradient is {float(norm)}; lower the lr")
@@ -195,17 +196,22 @@ def _epochs(encoder: BeatsEncoder, train: Audio, config: FinetuneConfig, lr: flo
 
 
 def _add_gradients(
-    model: Finetuned, train: Audio, members: np.ndarray, config: FinetuneConfig, masks: torch.Generator
+    model: Finetuned, train: Audio, members: np.ndarray, config: FinetuneConfig, draws: torch.Generator
 ) -> None:
-    """Of the mean loss of a batch; its clips go through the model by length, as evaluation batches do."""
+    """Of the mean loss of a batch; its clips go through the model by length, as evaluation batches do.
+
+    `draws` seeds the masks, and dropout through the device's own generator, which is put back.
+    """
     model.train()
     rows, targets = train.labelled.rows[members], torch.from_numpy(train.labelled.targets[members])
     device, fbank = model.head.weight.device, model.encoder.config.fbank
     loss_of = _loss_of(is_multi_label(train.labelled.targets))
     for batch, positions in batch_clips(train.store, rows, config.clip_seconds):
         inputs = model_inputs(batch.waveform.to(device), batch.padding.to(device), fbank)
-        logits = model(spec_augment(inputs.log_mel, config.time_mask, config.mel_mask, masks), inputs.padding)
-        loss = loss_of(logits, targets[positions].to(device))
+        hidden = spec_augment(inputs.log_mel, config.time_mask, config.mel_mask, draws)
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(int(torch.randint(2**62, (), generator=draws)))
+            loss = loss_of(model(hidden, inputs.padding), targets[positions].to(device))
         (loss * (len(positions) / len(members))).backward()
 
 

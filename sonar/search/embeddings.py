@@ -61,7 +61,5 @@ def read_embeddings(folder: Path, stores: tuple[ClipStore, ClipStore]) -> tuple[
 def _read(folder: Path, store: ClipStore) -> Embedded:
     rows = np.load(folder / "rows.npy")
     embeddings, counts = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("embeddings", "code_counts"))
-    return Embedded(
-        rows,
-        Pool(embeddings, counts, [tuple(labels) for labels in store.clips.take(rows).column("labels").to_pylist()]),
-    )
+    labels = store.clips.take(rows).column("labels").to_pylist()
+    return Embedded(rows, Pool(embeddings, counts, list(map(tuple, labels))))

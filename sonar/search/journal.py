@@ -17,8 +17,9 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from sonar.files import sync_folder
+from sonar.search.events import Event, JournalError
 from sonar.search.owner import JournalBusy, Owner, Ownership
-from sonar.search.state import Event, JournalError, Report, SweepState, TrialRecord, replay
+from sonar.search.state import Report, SweepState, TrialRecord, replay
 
 __all__ = [
     "Event",
@@ -47,6 +48,7 @@ class Journal:
         path: of the file.
         state: the sweep after all events, kept up to date by `append`.
         events: how many there are.
+        num_found: how many there were when it was opened.
         taken_from: the owner before, where it was gone and had not given the journal back.
     """
 
@@ -66,7 +68,7 @@ class Journal:
         try:
             parsed = _parse(self.path.read_bytes() if self.path.exists() else b"", self.path)
             self.state = replay(parsed.events)
-            self.events = len(parsed.events)
+            self.events = self.num_found = len(parsed.events)
             self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
             _cut_torn(self._fd, self.path, parsed)
             sync_folder(self.path.parent)
@@ -81,7 +83,7 @@ class Journal:
         NaN and infinity are kept in the metrics of `reported`, `failed` and `pruned`, and refused elsewhere.
 
         Args:
-            event: one of `sonar.search.state.EVENT_FIELDS`.
+            event: one of `sonar.search.events.EVENT_FIELDS`.
             **data: its fields, plain values.
 
         Raises:

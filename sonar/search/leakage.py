@@ -75,10 +75,9 @@ def find_near_duplicates(shards: Sequence[Path]) -> list[list[NearDuplicate]]:
     10 s.
     """
     stores = [ClipStore(folder) for folder in shards]
-    held_out = [
-        (store, np.sort(np.concatenate([store.index(split=name) for name in ("dev", "test")]))) for store in stores
-    ]
-    evaluation_ids = [name for store, rows in held_out for name in store.clips.take(rows).column("clip_id").to_pylist()]
+    held_out = [(store, np.concatenate([store.index(split=name) for name in ("dev", "test")])) for store in stores]
+    ids = [store.clips.take(rows).column("clip_id").to_pylist() for store, rows in held_out]
+    evaluation_ids = [clip_id for of_store in ids for clip_id in of_store]
     if not evaluation_ids:
         return [[] for _ in stores]
     fingerprints, matches = ray.remote(_fingerprints), ray.remote(_matches)

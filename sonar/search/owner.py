@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sonar.files import write_whole_text
-from sonar.search.state import JournalError
+from sonar.search.events import JournalError
 
 OWNER_FILE = "owner.json"
 HEARTBEAT_S = 10.0  # between two signs of life

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from sonar.search.journal import SweepState, TrialRecord
-from sonar.search.results import front_hypervolume, ranked_trials
+from sonar.search.results import front_hypervolume, ranked_candidates
 
 if TYPE_CHECKING:
     from sonar.train.loop import StepReport
@@ -87,7 +87,7 @@ def describe(state: SweepState, total: int) -> str:
     if volume is not None:
         parts.append(f"HV {volume:.1f}")
     limit = state.settings["forgetting_limit"]
-    within = [r.point for r in ranked_trials(state) if r.point.forgetting_rate <= limit]
+    within = [r.point for r in ranked_candidates(state) if r.point.bound <= limit]
     if within:
         best = max(within, key=lambda point: point.plasticity)
         parts.append(f"best within limit: P {best.plasticity:+.1f} F {best.forgetting_rate:+.1f} ({best.name})")

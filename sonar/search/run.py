@@ -19,16 +19,19 @@ from sonar.search.nodes import check_storage_is_shared
 from sonar.search.placement import PlacementWatch
 from sonar.search.prepare import prepare
 from sonar.search.progress import ProgressLine, Say
+from sonar.search.retention import Retention
 from sonar.search.searcher import TrialSource
 from sonar.search.settings import RunOptions, settings_of
 from sonar.search.space import Sweep
-from sonar.search.standing import num_expected
 from sonar.search.stopping import StopRequest, signals_abort, signals_drain
 from sonar.search.tuner import Driver, plan_slots, tune_trials
+from sonar.search.warm import take_warm_start
 
 JOURNAL_FILE = "journal.jsonl"
 MEASURED = ("plasticity", "forgetting_rate")  # the axes of a front, and the objectives of a sweep
-MAY_CHANGE = ("num_trials", "options", "provenance")  # on resume; the audio of the provenance may not
+# On resume; the audio of the provenance may not.
+MAY_CHANGE = ("num_trials", "budget_hours", "converge", "options", "provenance")
+BEFORE: dict[str, Any] = {"sampler": "tpe"}  # of journals that do not name it
 PUBLISH_INTERVAL_S = 5.0
 
 
@@ -73,19 +76,34 @@ def run_sweep(sweep: Sweep, options: RunOptions, say: Say, publish: Callable[[Sw
             slots = plan_slots(sweep.base.training.num_workers, ray.cluster_resources(), options.max_concurrent)
             prepared = prepare(sweep.base, options.sources, options.storage, say)
             _record_settings(journal, settings)  # only now: a sweep whose audio was not there has not begun
+            source = TrialSource(sweep, journal, options.seed)
+            for note in source.notes:
+                say(note)
+            retention = Retention(journal, folder, keep_all=options.keep_all)
+            retention.clean()
             progress = ProgressLine(sweep.num_trials + len(sweep.anchors), say)
             watch = PlacementWatch(folder / "trials", sweep.base.training.num_workers, say)
-            on_event = _Listener(journal.state, stop, say, [progress.update, watch.look_at], publish)
-            driver = Driver(TrialSource(sweep, journal, options.seed), journal, stop, on_event)
+            hears = [lambda state: retention.update(), progress.update, watch.look_at]
+            on_event = _Listener(journal.state, stop, say, hears, publish)
             with signals_drain(stop):
-                tune_trials(driver, prepared, folder, slots)
+                tune_trials(Driver(source, journal, stop, on_event), prepared, folder, slots)
+            stopped_by = _end(journal, source, stop, say)
             publish(journal.state)
-        is_complete = sum(record.is_finished for record in journal.state.trials.values()) >= num_expected(journal.state)
-        stopped_by = stop.by() if stop() and not is_complete else None
-        stop.withdraw()
     if stopped_by is None:
         _refuse_empty(journal.state)
     return SweepEnd(journal.state, stopped_by)
+
+
+def _end(journal: Journal, source: TrialSource, stop: StopRequest, say: Say) -> str | None:
+    """Who asked to stop before there was nothing left to do, None where nothing is; says and records why it ended."""
+    is_left = source.end_reason is None or any(not record.is_finished for record in journal.state.trials.values())
+    stopped_by = stop.by() if stop() and is_left else None
+    stop.withdraw()
+    if source.end_reason is not None and stopped_by is None:
+        say(f"the search ended: {source.end_reason}")
+        if journal.state.end_reason is None:  # else this driver found it ended, and nothing to do
+            journal.append("ended", reason=source.end_reason)
+    return stopped_by
 
 
 class _Listener:
@@ -153,13 +171,17 @@ def _check_resumable(journal: Journal, sweep: Sweep, options: RunOptions, folder
     if known and not options.resume:
         raise ConfigError(f"{folder} already holds a sweep; give --resume to continue it, or another --name")
     same = json.loads(json.dumps(settings_of(sweep, options)))  # as the journal gives it back
-    changed = [key for key in same if known and key not in MAY_CHANGE and known[key] != same[key]]
+    before = BEFORE | known
+    changed = [key for key in same if known and key not in MAY_CHANGE and before.get(key) != same[key]]
     if known and known["provenance"]["sources"] != same["provenance"]["sources"]:
         changed.append("audio")
     if changed:
         raise ConfigError(
             f"{folder} began with another {', '.join(changed)}; resume it as it was, or give another --name"
         )
+    if sweep.warm_start and not known:
+        earlier = read_sweep(Path(sweep.warm_start))
+        same["warm"] = take_warm_start(sweep, options.sources._asdict(), earlier)._asdict()
     return same
 
 
@@ -169,6 +191,6 @@ def _record_settings(journal: Journal, settings: dict[str, Any]) -> None:
     if not known:
         journal.append("sweep_created", **settings)
         return
-    changed = {key: settings[key] for key in ("num_trials", "options") if settings[key] != known.get(key)}
+    changed = {key: settings[key] for key in MAY_CHANGE[:-1] if settings[key] != known.get(key)}
     if changed:
         journal.append("sweep_changed", **changed)

@@ -29,6 +29,7 @@ class RunOptions:
         seed: of the sampler.
         resume: continue a sweep that this storage holds.
         mlflow: tracking URI; None: SQLite in the storage.
+        keep_all: keep the checkpoints that are on no front too.
     """
 
     sources: Sources
@@ -38,6 +39,7 @@ class RunOptions:
     seed: int = 0
     resume: bool = False
     mlflow: str | None = None
+    keep_all: bool = False
 
 
 _ELSEWHERE = ("sources", "storage", "seed", "resume")  # options that stand in the journal under another name, or not

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import shutil
 import time
 import traceback
 from collections.abc import Callable
@@ -27,7 +26,6 @@ from sonar.train.stages import TrainingStopped
 
 # Keys of the last report of a trial, beside its metrics.
 ENDED, CHECKPOINT, FAILED, PAUSED = "has_ended", "checkpoint_path", "failed_because", "paused_because"
-FULL_BYTES = 1 << 20  # a storage with less room than this is full
 REPORT_INTERVAL_S = 2.0  # of one trial's metrics to the driver; points of its curve go at once
 
 
@@ -42,7 +40,7 @@ def trainable(
     except TrainingStopped as stop:
         end: dict[str, Any] = {PAUSED: str(stop)}
     except Exception as error:  # whatever it is, it is why this trial has no result; only a death is worth a restart
-        end = {PAUSED if is_disk_full(error, trial_folder) else FAILED: _one_line(error)}
+        end = {PAUSED if is_disk_full(error) else FAILED: _one_line(error)}
         _keep_traceback(error, trial_folder)
     else:
         end = {**result.metrics, CHECKPOINT: result.checkpoint}
@@ -59,20 +57,21 @@ def _run(config: TrialConfig, prepared: Prepared, folder: Path, is_stopping: Cal
             tune.report(step.by_stage() | {"step": step.step})
 
     callbacks = (TuneReportCallback(),) if config.training.num_workers > 1 else ()
-    return run_trial(config, prepared, folder, report, Around(callbacks=callbacks, is_stopping=is_stopping))
+    around = Around(callbacks=callbacks, is_stopping=is_stopping)
+    return run_trial(config, prepared, folder, report, around, keep_candidates=True)
 
 
-def is_disk_full(error: BaseException, folder: Path) -> bool:
+def is_disk_full(error: BaseException) -> bool:
     """Whether an error is that of a storage without room: no fault of the trial, which can go on when there is room.
 
-    torch hides the system's error in one of its own, so the room itself is looked at too.
+    torch raises an error of its own in the place of the system's, which is looked for behind it.
     """
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return True
-    try:
-        return isinstance(error, RuntimeError) and shutil.disk_usage(folder).free < FULL_BYTES
-    except OSError:
-        return False
+    behind: BaseException | None = error
+    while behind is not None:
+        if isinstance(behind, OSError) and behind.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        behind = behind.__cause__ or behind.__context__
+    return False
 
 
 def _one_line(error: BaseException) -> str:

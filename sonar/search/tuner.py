@@ -15,6 +15,8 @@ from ray.tune.search import Searcher
 from sonar.config import to_dict
 from sonar.search.journal import Journal
 from sonar.search.prepare import Prepared
+from sonar.search.retention import take_offers
+from sonar.search.scheduler import HalvingScheduler, scheduler_of
 from sonar.search.searcher import TrialSource
 from sonar.search.stopping import StopRequest
 from sonar.search.trainable import CHECKPOINT, ENDED, FAILED, PAUSED, trainable
@@ -87,6 +89,7 @@ def tune_trials(driver: Driver, prepared: Prepared, folder: Path, slots: TrialSl
         slots: resources and concurrency.
     """
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Tune's would kill running trials; ours lets them save
+    scheduler = scheduler_of(driver.journal, _numbers)
     run_here = partial(
         trainable,
         prepared=prepared,
@@ -98,6 +101,7 @@ def tune_trials(driver: Driver, prepared: Prepared, folder: Path, slots: TrialSl
         tune.with_resources(run_here, slots.resources),
         tune_config=tune.TuneConfig(
             search_alg=_SourceSearcher(driver),
+            scheduler=scheduler,
             num_samples=-1,
             max_concurrent_trials=slots.num_concurrent,
             reuse_actors=True,
@@ -105,7 +109,7 @@ def tune_trials(driver: Driver, prepared: Prepared, folder: Path, slots: TrialSl
         run_config=tune.RunConfig(
             name="tune",
             storage_path=str(folder.resolve()),
-            callbacks=[_JournalCallback(driver)],
+            callbacks=[_JournalCallback(driver, scheduler, folder.resolve() / "trials")],
             failure_config=tune.FailureConfig(max_failures=MAX_DEATHS),
             verbose=0,
         ),
@@ -143,8 +147,9 @@ class _SourceSearcher(Searcher):
 class _JournalCallback(tune.Callback):
     """Writes what trials do into the journal and tells the source how they ended."""
 
-    def __init__(self, driver: Driver) -> None:
+    def __init__(self, driver: Driver, scheduler: HalvingScheduler | None, trials: Path) -> None:
         self._source, self._journal, self._stop, self._on_event = driver
+        self._scheduler, self._trials = scheduler, trials
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its callbacks; the journal is our state
@@ -166,22 +171,37 @@ class _JournalCallback(tune.Callback):
                 step=int(result.get("step", 0)),
                 metrics=metrics,
             )
+            self._take_offers(trial)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._take_offers(trial)
         trial_id, result = trial.config["trial_id"], trial.last_result
+        given_up = self._scheduler.reason(trial_id) if self._scheduler else None
         if PAUSED in result:
-            self._journal.append("paused", trial_id=trial_id, reason=result[PAUSED])
-            if not self._stop():  # the others would find no room either
-                self._stop.ask(f"a storage without room: {result[PAUSED]}")
+            self._pause(trial_id, result[PAUSED])
         elif FAILED in result:
             self._source.fail(trial_id, result[FAILED])
+        elif given_up is not None and CHECKPOINT not in result:
+            self._source.prune(trial_id, given_up, _numbers(result))
         else:
             self._source.tell(trial_id, _numbers(result), result.get(CHECKPOINT, ""))
+            if self._scheduler:
+                self._scheduler.on_told(trial_id)
         self._on_event()
 
+    def _pause(self, trial_id: str, reason: str) -> None:
+        self._journal.append("paused", trial_id=trial_id, reason=reason)
+        if not self._stop():  # nobody asked, so the storage is full, and the other trials would find no room either
+            self._stop.ask(f"a storage without room ({reason})")
+
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._take_offers(trial)
         self._source.fail(trial.config["trial_id"], f"its process died {MAX_DEATHS + 1} times: {_reason(trial)}")
         self._on_event()
+
+    def _take_offers(self, trial: Trial) -> None:
+        trial_id = trial.config["trial_id"]
+        take_offers(self._journal, trial_id, self._trials / trial_id)
 
 
 _TUNE_KEYS = {"step", "timestamp", "time_this_iter_s", "time_total_s", "time_since_restore", "pid",

@@ -69,6 +69,41 @@ def test_a_worker_that_crashes_with_every_item_does_not_end_the_pool() -> None:
         assert set(texts(guard.map(work, ["exit"] * 6))) == {"the decoder crashed (exit status 3)"}
 
 
+class Fatal:
+    """Ends the first process that unpickles it, which is a worker that has not said yet what it took."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return die_once, (self.marker,)
+
+
+def die_once(marker: Path) -> str:
+    if not marker.exists():
+        marker.touch()
+        os._exit(1)
+    return "late"
+
+
+def test_a_task_that_is_lost_with_its_worker_is_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sonar.data.guard._LOOK_S", 0.1)
+    monkeypatch.setattr("sonar.data.guard._IDLE_S", 2.0)
+    with Guard(workers=1) as guard:
+        assert list(guard.map(work, [Fatal(tmp_path / "marker"), "good"])) == ["LATE", "GOOD"]  # type: ignore[list-item]
+
+
+def test_workers_that_cannot_work_end_the_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sonar.data.guard.start_worker", end)
+    message = "3 times worker processes ended or idled before an item was done"
+    with Guard(workers=1) as guard, pytest.raises(RuntimeError, match=message):
+        list(guard.map(work, ["good"]))
+
+
+def end() -> None:
+    os._exit(1)
+
+
 def test_items_are_taken_only_as_they_are_needed() -> None:
     taken = []
 

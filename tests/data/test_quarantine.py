@@ -99,6 +99,17 @@ def test_every_planted_fault_is_left_out_and_every_good_row_survives_whole(plant
     assert len(alone) == 6
 
 
+def test_a_name_that_is_no_text_is_left_out_and_shown(tmp_path: Path, write_audio: Callable[..., Path]) -> None:
+    write_audio("corpus/a/good.wav")
+    good = (tmp_path / "corpus" / "a" / "good.wav").read_bytes()
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/corpus/a/\xff.wav")).write_bytes(good)
+    clips, (bad,) = scan_corpus(tmp_path / "corpus", domain="bio", options=ScanOptions(workers=1))
+    assert len(clips) == 1
+    assert "is no text that a manifest can hold; rename the file" in bad.reason
+    write_quarantine(clips, (bad,), str(tmp_path / "m"))
+    assert r"\udcff.wav" in (tmp_path / "m.quarantine.csv").read_text()
+
+
 def test_a_device_is_never_opened(planted: Path) -> None:
     device = planted / "a" / "good0.wav"
     device.unlink()

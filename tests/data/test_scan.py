@@ -182,9 +182,11 @@ def test_a_file_that_takes_too_long_or_too_much_memory_is_named(tmp_path: Path) 
     soundfile.write(tmp_path / "long.flac", np.zeros((8_000 * 3_600, 8), dtype=np.int16), 8_000)
     options = ScanOptions(workers=1, limits=Limits(seconds=0.01))
     assert check_files(str(tmp_path), ["long.flac"], options)["long.flac"].kind == "hang"
-    options = ScanOptions(workers=1, limits=Limits(memory_mb=2))
-    assert check_files(str(tmp_path), ["long.flac"], options)["long.flac"].kind == "memory"
-    assert check_files(str(tmp_path), ["long.flac"], ScanOptions(workers=1))["long.flac"].seconds == 3_600
+    soundfile.write(tmp_path / "large.wav", np.zeros((2_500_000, 8), dtype=np.int16), 8_000)
+    options = ScanOptions(workers=1, limits=Limits(memory_mb=20))
+    assert check_files(str(tmp_path), ["large.wav"], options)["large.wav"].kind == "memory"
+    found = check_files(str(tmp_path), ["long.flac", "large.wav"], ScanOptions(workers=1))
+    assert [one.seconds for one in found.values()] == [3_600, 312.5]
 
 
 def test_segments_of_a_file_are_clips_and_the_file_is_read_once(tmp_path: Path, write_audio: Write) -> None:

@@ -21,6 +21,7 @@ from sonar.data.shard_cache import local_shards
 from sonar.data.shard_folder import ShardFolder
 from sonar.data.shard_summary import read_summary, verify_shards
 from sonar.data.shard_view import shards_without
+from sonar.data.shards import write_shards
 from sonar.data.stream import ClipStore
 
 Write = Callable[..., Path]
@@ -174,6 +175,25 @@ def test_the_command_verifies_and_names_what_is_damaged(shards: Path) -> None:
 def test_the_command_wants_a_manifest_unless_it_verifies(tmp_path: Path) -> None:
     found = run("--out", str(tmp_path / "out"))
     assert isinstance(found.exception, ValueError) and "no manifest given; make one with" in str(found.exception)
+
+
+def test_the_command_reads_a_manifest_that_lies_elsewhere_and_needs_no_ray_for_what_is_there(
+    made: tuple[list[Clip], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips, folder = made
+    heard: list[Clip] = []
+
+    def listen(given: list[Clip], *arguments: Any, **options: Any) -> Any:
+        heard.extend(given)
+        return write_shards(given, *arguments, **options)
+
+    monkeypatch.setattr("sonar.data.shards.write_shards", listen)
+    monkeypatch.setattr("sonar.search.run.ray_session", None)
+    root = str(folder.parent / "corpus")
+    write_manifest(clips, tmp_path / "manifest.csv", root=root)
+    found = run(str(tmp_path / "manifest.csv"), "--root", root, "--out", str(folder))
+    assert f"6 clips in {len(read_summary(ShardFolder(folder)).files)} files: {folder}" in found.output
+    assert heard == clips
 
 
 @pytest.mark.ray

@@ -111,19 +111,23 @@ def test_bad_clips_are_quarantined_row_by_row_and_good_ones_survive(
         assert re.search(fault_reasons[Path(clip.path).name], reasons[clip.path])
     assert "changed since its manifest was made" in reasons[changed.path]
     assert "lasts to 0.30 s, the file to 0.20 s" in reasons[late.path]
+    (told,) = [item for item in summary.quarantine if item.path == changed.path]
+    assert (told.kind, told.stratum, told.seconds) == ("changed", "corpus/a", changed.duration_s)
     assert len(json.loads((folder / "quarantine.json").read_text())) == len(bad) + 2
 
 
 def test_too_many_bad_clips_stop_the_pass_and_leave_nothing_that_reads_as_shards(
-    local_ray: None, tmp_path: Path, write_audio: Write
+    local_ray: None, tmp_path: Path, write_audio: Write, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for number in range(4):
         write_audio(f"corpus/a/{number}.wav")
     clips = load_corpus(tmp_path / "corpus", domain="bio").clips
     Path(clips[2].path).unlink()
     out = tmp_path / "shards" / "out"
-    with pytest.raises(ValueError, match=r"1 of 4 clips are unreadable \(allowed: 5%\): .*no such file"):
+    with pytest.raises(ValueError, match=r"1 of 4 clips are unreadable \(allowed: 5%\): .*no such file") as caught:
         write_shards(clips, out)
+    os.write(2, b"what the command says")  # while the error and its frames are alive
+    assert capfd.readouterr().err == "what the command says" and caught.value
     with pytest.raises(FileNotFoundError, match="no finished shards"):
         ClipStore(out)
     assert write_shards(clips, out, max_bad_fraction=0.25).num_clips == 3

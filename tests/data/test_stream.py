@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sonar.data.audio import decode_audio
+from sonar.data.audio import AudioError, decode_audio
 from sonar.data.clip_table import ClipTable
 from sonar.data.corpora import load_corpus
 from sonar.data.manifest import Clip
@@ -249,8 +249,19 @@ def test_files_give_the_batches_that_their_shards_would(tmp_path: Path, write_au
     for number, seconds in enumerate(lengths):
         write_audio(f"corpus/{number}.wav", seconds=seconds)
     clips = load_corpus(tmp_path / "corpus", domain="bio").clips
-    for batch, positions in file_batches(clips, 1.0):
+    for batch, positions in file_batches(clips, 1.0, workers=2):
         for wave, padding, position in zip(batch.waveform, batch.padding, positions, strict=True):
             whole = decode_audio(clips[position].path)
             begin = max(0, (len(whole) - RATE) // 2)
             assert np.array_equal(wave[~padding].numpy(), whole[begin : begin + RATE])
+
+
+def test_a_file_that_cannot_be_decoded_stops_the_batches_and_says_why(
+    tmp_path: Path, write_audio: Callable[..., Path]
+) -> None:
+    for number in range(3):
+        write_audio(f"corpus/{number}.wav")
+    clips = load_corpus(tmp_path / "corpus", domain="bio").clips
+    Path(clips[1].path).write_bytes(b"no audio")
+    with pytest.raises(AudioError, match="cannot be decoded"):
+        list(file_batches(clips, 1.0, workers=1))

@@ -10,7 +10,7 @@ from tiny import changed, make_base, make_store, tensors
 
 from sonar.evaluate import finetune as module
 from sonar.evaluate.finetune import Audio, FinetuneConfig, Finetuned, finetune, finetune_task
-from sonar.evaluate.run import labelled_splits, labelled_tasks
+from sonar.evaluate.run import Labelled, labelled_splits, labelled_tasks
 from sonar.evaluate.scores import decided, score_predictions
 from sonar.evaluate.spec_augment import spec_augment
 
@@ -44,13 +44,41 @@ def test_it_learns_what_chance_does_not_and_leaves_the_encoder_alone() -> None:
 
 
 def test_a_seed_repeats_itself_and_another_does_not() -> None:
-    data, encoder = tones(), make_base().encoder
+    data, encoder = tones(), make_base(dropout=0.1).encoder
+    state = torch.random.get_rng_state()
     short = FinetuneConfig(epochs=1, batch_size=8, clip_seconds=0.5)
     scores = [
         finetune(encoder, data["train"], data["test"], config).scores
         for config in (short, short, FinetuneConfig(epochs=1, batch_size=8, clip_seconds=0.5, seed=1))
     ]
     assert np.array_equal(scores[0], scores[1]) and not np.array_equal(scores[0], scores[2])
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"lrs": (1e-4,)},
+        {"head_lr": 1e-3},
+        {"final_fraction": 1.0},
+        {"warmup_fraction": 0.5},
+        {"weight_decay": 0.5},
+        {"betas": (0.5, 0.98)},
+        {"clip_norm": 1e-7},
+        {"batch_size": 6},
+        {"clip_seconds": 0.3},
+        {"time_mask": 0.6},
+        {"mel_mask": 0.6},
+    ],
+)
+def test_every_option_changes_what_is_learned(change: dict[str, Any]) -> None:
+    data, encoder = tones(), make_base().encoder
+    train = data["train"]._replace(labelled=_first(data["train"].labelled, 12))
+    plain = {"epochs": 1, "batch_size": 4, "clip_seconds": 0.5, "lrs": (1e-3,), "head_lr": 1e-2}
+    first, second = (
+        finetune(encoder, train, data["test"], FinetuneConfig(**plain | more)).scores for more in ({}, change)
+    )
+    assert np.abs(first - second).max() > 1e-7
 
 
 def test_the_epoch_and_the_rate_that_dev_likes_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,6 +101,11 @@ def test_the_epoch_and_the_rate_that_dev_likes_are_kept(monkeypatch: pytest.Monk
     best = int(np.argmax([f1 for f1, _, _ in seen]))
     assert len(seen) == 6 and len({f1 for f1, _, _ in seen}) > 1
     assert np.array_equal(found.scores, seen[best][2])
+
+
+def _first(labelled: Labelled, count: int) -> Labelled:
+    rows, targets, classes, groups, clip_ids = labelled
+    return Labelled(rows[:count], targets[:count], classes, groups[:count], clip_ids[:count])
 
 
 def _said(data: Audio, scores: np.ndarray) -> Any:

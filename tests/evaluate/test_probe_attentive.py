@@ -113,3 +113,14 @@ def test_patches_that_are_not_finite_are_refused() -> None:
 def test_a_probe_that_cannot_be_trained_is_refused(change: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         AttentiveConfig(**change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"num_queries": 1}, {"lrs": (1e-2,)}, {"weight_decays": (5.0,)}, {"epochs": 29}, {"batch_size": 16}],
+)
+def test_every_option_changes_what_is_learned(change: dict[str, object]) -> None:
+    plain = {"epochs": 30, "lrs": (1e-1,), "weight_decays": (1e-2,)}
+    configs = [ProbeConfig(probe="attentive", attentive=AttentiveConfig(**plain | more)) for more in ({}, change)]
+    first, second = (run_probe(needles(0), needles(1), config, needles(2)).scores for config in configs)
+    assert np.abs(first - second).max() > 1e-4

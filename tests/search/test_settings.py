@@ -9,6 +9,8 @@ import pytest
 
 from sonar.config import ConfigError, override
 from sonar.experiment import TrialConfig
+from sonar.search.convergence import Convergence
+from sonar.search.halving import HalvingConfig
 from sonar.search.journal import Journal
 from sonar.search.prepare import Sources
 from sonar.search.settings import RunOptions, options_of, settings_of, sweep_of
@@ -17,7 +19,7 @@ from sonar.search.space import Sweep, choice, int_uniform, log_uniform, read_spa
 SWEEP = Sweep(
     domain="bio",
     name="night",
-    base=override(TrialConfig(), {"training.seed": 3, "optim.lr": 2e-4}),
+    base=override(TrialConfig(), {"training.seed": 3, "optim.lr": 2e-4, "evaluation.every": 5}),
     space={
         "sampling.replay_ratio": uniform(0.1, 0.7),
         "distill.model_weight": log_uniform(0.1, 100.0),
@@ -28,6 +30,11 @@ SWEEP = Sweep(
     num_trials=7,
     forgetting_limit=3.5,
     anchors=("base",),
+    halving=HalvingConfig(),
+    sampler="nsga2",
+    budget_hours=2.5,
+    converge=Convergence(num_trials=8, gain_percent=0.5),
+    warm_start="runs/day",
 )
 
 
@@ -40,6 +47,7 @@ def options(storage: Path) -> RunOptions:
         seed=11,
         resume=True,
         mlflow="http://tracker",
+        keep_all=True,
     )
 
 

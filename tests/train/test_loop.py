@@ -1,6 +1,8 @@
 """The loop on a toy objective: what it reports, what it keeps, and how it stops."""
 
 import copy
+import threading
+import time
 from typing import Any
 
 import pytest
@@ -171,6 +173,25 @@ def test_a_step_shows_its_pace_and_what_follows_it() -> None:
     assert [report.metrics["progress"] for report in reports] == [step / 6 for step in range(6)]
     for report in reports:
         assert report.metrics["clips_per_second"] * report.metrics["step_seconds"] == pytest.approx(2)
+        assert 0 <= report.metrics["input_wait_share"] <= 1
+
+
+def test_a_step_that_waits_for_its_batch_says_so_and_a_batch_that_fails_ends_the_stage() -> None:
+    class Slow(Stream):
+        def batch(self, step: int) -> Batch:
+            time.sleep(0.05)
+            if step == 4:
+                raise OSError("the disk is gone")
+            return super().batch(step)
+
+    reports: list[StepReport] = []
+    with pytest.raises(OSError, match="the disk is gone"):
+        run_stage(stage(Toy(), stream=Slow()), lambda report, state: reports.append(report))
+    assert [report.step for report in reports] == [1, 2, 3, 4]
+    seconds = [report.metrics["step_seconds"] for report in reports]
+    waited = [report.metrics["input_wait_share"] * report.metrics["step_seconds"] for report in reports]
+    assert sum(waited) > 4 * 0.05 - (sum(seconds) - sum(waited)) - 0.02  # whatever else the machine does
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("prefetch")]
 
 
 def test_what_is_measured_comes_at_intervals_and_with_the_last_step() -> None:

@@ -32,7 +32,8 @@ def register_shards(app: typer.Typer) -> None:
 
 def shards(
     out: Annotated[str, typer.Option(help="Folder or URL (s3://, gs://, hdfs://, ...) that every node sees.")],
-    manifest: Annotated[Path | None, typer.Argument(help="Manifest, .parquet or .csv; not needed to --verify.")] = None,
+    manifest: Annotated[str | None, typer.Argument(help="Manifest, .parquet or .csv; not needed to --verify.")] = None,
+    root: Annotated[str | None, typer.Option(help="Folder of the audio, if not the manifest's own.")] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Read all of --out and name every damaged file.")] = False,
     max_bad_fraction: Annotated[float, typer.Option(help="Share of unreadable clips above which it stops.")] = 0.05,
     num_cpus: Annotated[int | None, typer.Option(min=1, help="Tasks at a time. Without it: all CPUs.")] = None,
@@ -53,7 +54,7 @@ def shards(
     from sonar.data.shards import write_shards
     from sonar.search.run import ray_session
 
-    clips = read_manifest(manifest)
+    clips = read_manifest(manifest, root=root)
     is_done = folder.exists(SUMMARY_FILE)
     with nullcontext() if is_done else ray_session(ray_address), _Shown(silent=as_json) as shown:
         if not is_done:
@@ -106,7 +107,7 @@ def _print(folder: ShardFolder, summary: ShardSummary) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("stratum", *(f"{name}" for name in ("clips", "hours", "MB", "quarantined")))
+    table = Table("stratum", "clips", "hours", "MB", "quarantined")
     for column in table.columns[1:]:
         column.justify = "right"
     for name, one in summary.strata.items():

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -62,13 +62,22 @@ def run_script(sweep: Sweep, act: Callable[[Sweep, RunOptions], None] | None = N
         trials: Annotated[int | None, typer.Option(help="Searched trials; anchors come on top.")] = None,
         smoke: Annotated[bool, typer.Option("--smoke", help="Few short trials: minutes on two cores.")] = False,
         resume: Annotated[bool, typer.Option("--resume", help="Continue a sweep of this name.")] = False,
+        keep_all: Annotated[bool, typer.Option("--keep-all", help="Keep checkpoints that are on no front.")] = False,
         seed: Annotated[int, typer.Option(help="Of the sampler.")] = 0,
         ray_address: RayAddress = "auto",
         concurrent: Annotated[int | None, typer.Option(help="Trials at a time; default: as many as fit.")] = None,
+        sampler: Annotated[str | None, typer.Option(help="tpe, nsga2, nsga3, gp or random.")] = None,
+        budget_hours: Annotated[float | None, typer.Option(help="Launch no trial after this many hours.")] = None,
+        converge: Annotated[
+            str | None, typer.Option(help="TRIALS:PERCENT, as in 8:1: stop once so many added less hypervolume.")
+        ] = None,
+        warm_start: Annotated[Path | None, typer.Option(help="Folder of an earlier sweep to begin from.")] = None,
         mlflow: Annotated[str | None, typer.Option(help="Tracking URI; default: SQLite in the storage.")] = None,
     ) -> None:
+        from sonar.search.convergence import parse_convergence
         from sonar.search.prepare import Sources
         from sonar.search.settings import RunOptions
+        from sonar.search.space import SamplerName
 
         shaped = shrink(sweep) if smoke else sweep
         shaped = replace(
@@ -76,6 +85,10 @@ def run_script(sweep: Sweep, act: Callable[[Sweep, RunOptions], None] | None = N
             base=configure(shaped.base, config_file, assignments, base, tokenizer),
             num_trials=shaped.num_trials if trials is None else trials,
             name=name or sweep.name,
+            sampler=cast(SamplerName, sampler or sweep.sampler),
+            budget_hours=sweep.budget_hours if budget_hours is None else budget_hours,
+            converge=parse_convergence(converge) if converge else sweep.converge,
+            warm_start=str(warm_start) if warm_start else sweep.warm_start,
         )
         options = RunOptions(
             sources=Sources(sweep.domain, data, tuple(prior or ())),
@@ -85,6 +98,7 @@ def run_script(sweep: Sweep, act: Callable[[Sweep, RunOptions], None] | None = N
             seed=seed,
             resume=resume,
             mlflow=mlflow,
+            keep_all=keep_all,
         )
         (act or run)(shaped, options)
 
@@ -164,8 +178,8 @@ def _print_outcome(state: SweepState) -> None:
     from sonar.search.results import pick
 
     try:
-        record, chosen = pick(state)
+        ranked, chosen = pick(state)
     except ValueError as error:
         typer.echo(f"no pick: {error}")
         return
-    typer.echo(f"{chosen.explanation}\ncheckpoint: {record.checkpoint}")
+    typer.echo(f"{chosen.explanation}\ncheckpoint: {ranked.candidate.checkpoint}")

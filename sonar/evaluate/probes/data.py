@@ -38,9 +38,9 @@ class Patches(NamedTuple):
             yield self._replace(rows=self.rows[begin : begin + num_clips])
 
     def read(self) -> tuple[np.ndarray, np.ndarray]:
-        """Values (N, L, D) float32 and padding (N, L) bool, True where padded."""
+        """Values (N, L, D) as the table holds them, and padding (N, L) bool, True where padded."""
         padding = np.arange(self.table.shape[1]) >= self.num_patches[self.rows][:, None]
-        return self.table[self.rows].astype(np.float32), padding
+        return self.table[self.rows], padding
 
 
 class ProbeData(NamedTuple):

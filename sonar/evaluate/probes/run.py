@@ -1,6 +1,6 @@
 """One probe on one task: its candidates chosen, fitted, and what it says of the scored clips.
 
-Shapes: N clips, M held-out clips, K layers, D width, C classes, P candidates.
+Shapes: N fitted clips, M other clips, K layers, D width, C classes, P candidates.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from sonar.evaluate.probes.data import Patches, ProbeData, check_splits
 from sonar.evaluate.probes.linear import logistic_scores, ridge_scores
 from sonar.evaluate.probes.neighbours import neighbour_scores
 from sonar.evaluate.scores import is_multi_label
+
+Parts = Sequence[tuple[ProbeData, ProbeData]]  # what is fitted, and what is held out
+ALL_LAYERS = -1
 
 
 def run_probe(train: ProbeData, scored: ProbeData, config: ProbeConfig, dev: ProbeData | None = None) -> Predictions:
@@ -56,10 +59,6 @@ def run_probe(train: ProbeData, scored: ProbeData, config: ProbeConfig, dev: Pro
     if multi_label:
         scores = scores - best_thresholds(best.held, train.classes)
     return Predictions(scored.clip_ids, scored.groups, scored.classes, scored.targets, scores.astype(np.float32))
-
-
-Parts = Sequence[tuple[ProbeData, ProbeData]]  # what is fitted, and what is held out
-ALL_LAYERS = -1
 
 
 class _Chosen(NamedTuple):
