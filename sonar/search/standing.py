@@ -76,6 +76,9 @@ def _word_of(state: SweepState, owner: Owner | None, folder: str) -> tuple[str, 
             f"its owner {owner} is gone (no sign of life for {owner.age_s:.0f} s; {STALE_S:g} s count as gone, on its "
             f"own host a dead process): sonar sweep resume {folder}"
         )
-    if sum(record.is_finished for record in state.trials.values()) >= num_expected(state):
+    is_left = any(not record.is_finished for record in state.trials.values())
+    if state.end_reason is not None and not is_left:
+        return "finished", f"finished: {state.end_reason}"
+    if not is_left and len(state.trials) >= num_expected(state):
         return "finished", "finished"
     return "stopped", f"stopped before its end: sonar sweep resume {folder}"

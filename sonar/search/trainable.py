@@ -26,7 +26,7 @@ from sonar.train.stages import TrainingStopped
 
 # Keys of the last report of a trial, beside its metrics.
 ENDED, CHECKPOINT, FAILED, PAUSED = "has_ended", "checkpoint_path", "failed_because", "paused_because"
-REPORT_INTERVAL_S = 2.0  # of one trial's metrics to the driver; points of its curve go at once
+REPORT_INTERVAL_S = 2.0  # of one trial's metrics to the driver; the end of a stage and points of its curve go at once
 
 
 def trainable(
@@ -52,7 +52,8 @@ def _run(config: TrialConfig, prepared: Prepared, folder: Path, is_stopping: Cal
 
     def report(step: StepReport) -> None:
         nonlocal sent
-        if time.monotonic() - sent >= REPORT_INTERVAL_S or step.metrics.keys() & CURVE_TERMS:
+        is_due = step.step == step.num_steps or time.monotonic() - sent >= REPORT_INTERVAL_S
+        if is_due or step.metrics.keys() & CURVE_TERMS:
             sent = time.monotonic()
             tune.report(step.by_stage() | {"step": step.step})
 

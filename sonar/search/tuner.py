@@ -36,6 +36,9 @@ class TrialSlots(NamedTuple):
 def plan_slots(num_workers: int, cluster: dict[str, float], max_concurrent: int | None = None) -> TrialSlots:
     """Concurrency from the cluster's resources, so that nested workers can always start.
 
+    Workers of one trial are placed all at once or not at all, so trials never wait for each other's half; Ray Data
+    works before the first trial and never within one, so it takes nothing from them.
+
     Args:
         num_workers: of one trial.
         cluster: resources of the cluster, as Ray names them.
@@ -48,11 +51,15 @@ def plan_slots(num_workers: int, cluster: dict[str, float], max_concurrent: int 
         raise ValueError(f"{max_concurrent} trials at a time cannot run; give 1 or more")
     device = "GPU" if cluster.get("GPU", 0) >= 1 else "CPU"
     idle = IDLE_CPU if num_workers > 1 and device == "CPU" else 0.0
-    fits = int(cluster.get(device, 0) / (num_workers + idle))
+    cpus = IDLE_CPU if num_workers > 1 else 1.0  # beside the GPUs
+    needs = {device: num_workers + idle} if device == "CPU" else {"GPU": float(num_workers), "CPU": cpus}
+    fits = min(int(cluster.get(name, 0) / amount) for name, amount in needs.items())
     if fits < 1:
+        needed = " and ".join(f"{amount:g} {name}s" for name, amount in needs.items())
+        there = " and ".join(f"{cluster.get(name, 0):g}" for name in needs)
         raise ValueError(
-            f"a trial of {num_workers} workers needs {num_workers + idle:g} {device}s; "
-            f"the cluster has {cluster.get(device, 0):g}. Lower training.num_workers or add nodes."
+            f"a trial of {num_workers} workers needs {needed}; the cluster has {there}. "
+            "Lower training.num_workers or add nodes."
         )
     num_concurrent = min(fits, max_concurrent or fits)
     if num_workers > 1:
