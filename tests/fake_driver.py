@@ -4,13 +4,14 @@ Trials are made up: a few steps, each of which leaves its state in the trial's f
 of the configuration alone.
 """
 
-import json
 import math
 import multiprocessing
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from sonar.config import from_dict
 from sonar.experiment import TrialConfig
@@ -81,14 +82,19 @@ def judge(config: TrialConfig, folder: Path) -> dict[str, Any]:
     return {**told, CHECKPOINT: str(folder / "checkpoint")}
 
 
-def drive(folder: Path) -> None:
-    """Run or resume the sweep in `folder` to its end, or until it is asked to stop."""
+def drive(folder: Path, stop_at: float = math.inf) -> None:
+    """Run or resume the sweep in `folder` to its end, or until its journal has `stop_at` events: then it drains."""
     with Journal(folder / JOURNAL_FILE) as journal:
         if not journal.state.settings:
             journal.append("sweep_created", **SETTINGS)
         stop = StopRequest(folder)
-        driver = Driver(TrialSource(SWEEP, journal, SEED), journal, stop, lambda: None)
-        loop(driver, folder)
+
+        def on_event() -> None:
+            if journal.events >= stop_at:
+                stop.ask("the test")
+
+        loop(Driver(TrialSource(SWEEP, journal, SEED), journal, stop, on_event), folder)
+        stop.withdraw()
 
 
 def loop(driver: Driver, folder: Path) -> None:
@@ -96,6 +102,7 @@ def loop(driver: Driver, folder: Path) -> None:
     searcher, callback = _SourceSearcher(driver), _JournalCallback(driver, None, folder / "trials")
     running: list[Any] = []
     while True:
+        callback.on_step_end(0, running)
         while len(running) < SLOTS and isinstance(config := searcher.suggest("of tune"), dict):
             running.append(FakeTrial(config, folder))
             callback.on_trial_start(0, running, running[-1])
@@ -114,7 +121,9 @@ def in_process(work: Callable[..., None], *arguments: Any) -> multiprocessing.pr
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["fake_driver"])
     process = context.Process(target=work, args=arguments, daemon=True)
-    process.start()
+    # The server does not take over sys.path (cpython#117378), and passes over what it cannot import.
+    with patch.dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)):
+        process.start()
     return process
 
 
@@ -122,15 +131,3 @@ def work_done(folder: Path) -> dict[str, list[int]]:
     """The steps that each trial took, in order, the repeated ones too."""
     logs = (folder / "trials").glob("*/work.log")
     return {log.parent.name: [int(line) for line in log.read_text().split()] for log in logs}
-
-
-def main() -> None:
-    """For a process that is to be killed by hand: `python fake_driver.py FOLDER`."""
-    import sys
-
-    drive(Path(sys.argv[1]))
-    print(json.dumps(work_done(Path(sys.argv[1]))), os.getpid())
-
-
-if __name__ == "__main__":
-    main()

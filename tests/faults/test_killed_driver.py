@@ -1,6 +1,7 @@
 """A driver killed at any point: the resumed sweep tells every trial once and has the front of one never stopped."""
 
 import random
+import shutil
 import time
 from collections import Counter
 from pathlib import Path
@@ -9,11 +10,10 @@ from typing import Any
 import pytest
 from fake_driver import STEPS, SWEEP, drive, in_process, work_done
 
-from sonar.search.journal import Event, read_journal, replay
+from sonar.search.journal import Event, JournalError, read_journal, replay
 from sonar.search.owner import read_owner
 from sonar.search.results import front
 from sonar.search.run import JOURNAL_FILE
-from sonar.search.stopping import StopRequest
 
 NUM_POINTS = 24
 NUM_TRIALS = SWEEP.num_trials + len(SWEEP.anchors)
@@ -99,18 +99,29 @@ def test_a_driver_killed_again_and_again_gets_there_too(whole: Path, tmp_path: P
     assert_equal(tmp_path, whole)
 
 
-def test_a_sweep_that_was_drained_ends_as_one_that_was_not(whole: Path, tmp_path: Path) -> None:
-    process = in_process(drive, tmp_path)
-    while not (tmp_path / JOURNAL_FILE).exists() or len(read_journal(tmp_path / JOURNAL_FILE)) < 20:
-        time.sleep(0.001)
-    StopRequest(tmp_path).ask("the test")
-    process.join()
-    state = replay(read_journal(tmp_path / JOURNAL_FILE))
-    paused = [record for record in state.trials.values() if record.status == "paused"]
-    assert process.exitcode == 0 and paused and all("stopped after step" in str(r.reason) for r in paused)
-    assert all(record.is_finished or record.status == "paused" for record in state.trials.values())
-    StopRequest(tmp_path).withdraw()
-    process = in_process(drive, tmp_path)
-    process.join()
+@pytest.mark.parametrize("stop_at", [5, 20, 33])
+def test_a_sweep_that_was_drained_ends_as_one_that_was_not_and_does_nothing_twice(
+    stop_at: int, whole: Path, tmp_path: Path
+) -> None:
+    drive(tmp_path, stop_at)
+    trials = replay(read_journal(tmp_path / JOURNAL_FILE)).trials.values()
+    paused = [record for record in trials if record.status == "paused"]
+    assert paused and len(trials) < NUM_TRIALS
+    assert all(str(record.reason).startswith("stopped after step") for record in paused)
+    assert all(record.is_finished for record in trials if record not in paused)
+    drive(tmp_path)
     assert_equal(tmp_path, whole)
-    assert all(steps == [1, 2, 3] for steps in work_done(tmp_path).values())  # nothing is done twice
+    assert all(steps == [1, 2, 3] for steps in work_done(tmp_path).values())
+
+
+def test_a_driver_whose_disk_fills_up_says_so_and_goes_on_when_there_is_room(whole: Path, small_disk: Path) -> None:
+    ballast = small_disk / "ballast"
+    free = shutil.disk_usage(small_disk).free
+    ballast.write_bytes(b"0" * (free - 40_960))
+    with pytest.raises((JournalError, OSError), match="No space left"):
+        drive(small_disk)
+    begun = replay(read_journal(small_disk / JOURNAL_FILE)).trials
+    assert 0 < len(begun) < NUM_TRIALS
+    ballast.unlink()
+    drive(small_disk)
+    assert_equal(small_disk, whole)

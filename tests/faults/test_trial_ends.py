@@ -1,9 +1,6 @@
 """How a trial's process ends whatever happens in it: a result, a reason, or a pause when its storage is full."""
 
 import errno
-import os
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,18 +66,6 @@ def test_a_result_is_told_with_its_checkpoint(
 ) -> None:
     run(monkeypatch, tmp_path, lambda *given, **named: TrialResult({"plasticity": 1.5}, "c", {}))
     assert reported == [{ENDED: True, "plasticity": 1.5, CHECKPOINT: "c"}]
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 4 MB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "none", folder]
-    if os.geteuid() or subprocess.run(mount, check=False).returncode:
-        pytest.skip("only root can mount a small file system")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
 
 
 def test_a_full_disk_pauses_the_trial_and_leaves_its_last_good_state(

@@ -52,7 +52,11 @@ def test_all_concurrent_trials_and_their_workers_fit_the_cluster(num_workers: in
     ("num_workers", "cluster", "message"),
     [
         (4, {"CPU": 2.0}, "a trial of 4 workers needs .*CPUs; the cluster has 2. Lower training.num_workers or add"),
-        (2, {"CPU": 64.0, "GPU": 1.0}, "a trial of 2 workers needs 2 GPUs and .* CPUs; the cluster has 1 and 64. Lower"),
+        (
+            2,
+            {"CPU": 64.0, "GPU": 1.0},
+            "a trial of 2 workers needs 2 GPUs and .* CPUs; the cluster has 1 and 64. Lower",
+        ),
         (1, {"GPU": 1.0}, "a trial of 1 workers needs 1 GPUs and 1 CPUs; the cluster has 1 and 0"),
         (1, {}, "a trial of 1 workers needs .*CPUs; the cluster has 0"),
     ],
