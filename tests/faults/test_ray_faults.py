@@ -22,7 +22,7 @@ from sonar.search.space import Sweep
 from sonar.search.stopping import StopRequest
 from sonar.search.tuner import MAX_DEATHS, Driver, TrialSlots, tune_trials
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
 SHORT = Sweep(**SWEEP.__dict__ | {"num_trials": 2})
 STEPS = 4
 
@@ -100,7 +100,6 @@ def test_a_trial_whose_process_always_dies_fails_with_that_reason_and_the_others
     assert steps_of(journal, "anchor-dcpt") == [1, 2, *[3] * (MAX_DEATHS + 1)]
 
 
-@pytest.mark.slow
 def test_a_node_that_goes_away_takes_no_trial_with_it(
     journal: Journal, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
