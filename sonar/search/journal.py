@@ -63,7 +63,7 @@ class Journal:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._clock, self._guard = clock, threading.Lock()
         self._fd = -1
-        self._owned = Ownership(self.path.parent, self.path.name + ".lock")
+        self._owned = Ownership(self.path)
         self.taken_from: Owner | None = self._owned.taken_from
         try:
             parsed = _parse(self.path.read_bytes() if self.path.exists() else b"", self.path)

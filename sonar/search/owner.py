@@ -15,7 +15,6 @@ from typing import NamedTuple
 from sonar.files import write_whole_text
 from sonar.search.events import JournalError
 
-OWNER_FILE = "owner.json"
 HEARTBEAT_S = 10.0  # between two signs of life
 STALE_S = 60.0  # without one an owner counts as gone
 SETTLE_S = 0.5  # two that take over at once on a storage without locks: the later writer stays
@@ -51,38 +50,43 @@ class Owner(NamedTuple):
         return self.age_s > STALE_S or (self.host == socket.gethostname() and not _is_alive(self.pid))
 
 
-def read_owner(folder: Path) -> Owner | None:
-    """Who owns the sweep in a folder; None where nobody says so, or a file that says it is damaged."""
-    path = folder / OWNER_FILE
+def owner_file(journal: Path) -> Path:
+    """Where the owner of a journal says who it is, and shows signs of life."""
+    return journal.with_name(f"{journal.name}.owner")
+
+
+def read_owner(journal: Path) -> Owner | None:
+    """Who owns a journal; None where nobody says so, or the file that says it is damaged."""
+    path = owner_file(journal)
     try:
         written = json.loads(path.read_text(encoding="utf-8"))
-        age_s = _storage_time_s(folder) - path.stat().st_mtime
+        age_s = _storage_time_s(path.parent) - path.stat().st_mtime
         return Owner(written["host"], written["pid"], written["since_s"], written["token"], age_s)
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
 
 
 class Ownership:
-    """The sweep in a folder, owned by this process until `close` or its death.
+    """A journal and its sweep, owned by this process until `close` or its death.
 
     A lock that the system takes back from a dead process decides where it reaches; some storages do not carry it to
-    other hosts, so the owner also touches `owner.json` every `HEARTBEAT_S`.
+    other hosts, so the owner also touches `owner_file` every `HEARTBEAT_S`.
 
     Attributes:
         taken_from: the owner who was gone and never gave the sweep back, or None.
     """
 
-    def __init__(self, folder: Path, lock_name: str) -> None:
+    def __init__(self, journal: Path) -> None:
         """Take it.
 
         Raises:
             JournalBusy: another owner, named in the message, lives.
         """
-        self._path = folder / OWNER_FILE
-        self._lock_fd = _lock(folder / lock_name, folder)
+        self._journal, self._path = journal, owner_file(journal)
+        self._lock_fd = _lock(journal)
         self._ended = threading.Event()
         try:
-            self.taken_from = self._take(folder)
+            self.taken_from = self._take()
         except BaseException:
             os.close(self._lock_fd)
             raise
@@ -94,7 +98,7 @@ class Ownership:
         if time.monotonic() - self._refreshed > STALE_S / 2:
             self._refresh()
         if self._lost_to is not None:
-            raise JournalBusy(f"{self._path.parent}: the sweep was taken over by {self._lost_to} while this one slept")
+            raise JournalBusy(f"{self._journal}: the sweep was taken over by {self._lost_to} while this one slept")
 
     def close(self) -> None:
         """Give the sweep back; again changes nothing."""
@@ -106,10 +110,10 @@ class Ownership:
             self._path.unlink(missing_ok=True)
         os.close(self._lock_fd)
 
-    def _take(self, folder: Path) -> Owner | None:
-        before = read_owner(folder)
+    def _take(self) -> Owner | None:
+        before = read_owner(self._journal)
         if before is not None and not before.is_stale:
-            raise _busy(folder, str(before))
+            raise _busy(self._journal, str(before))
         self._own = Owner(socket.gethostname(), os.getpid(), round(time.time(), 3), uuid.uuid4().hex)
         self._lost_to: Owner | None = None
         self._write()
@@ -117,7 +121,7 @@ class Ownership:
             time.sleep(SETTLE_S)
             self._refresh()
             if self._lost_to is not None:
-                raise _busy(folder, str(self._lost_to))
+                raise _busy(self._journal, str(self._lost_to))
         return before
 
     def _write(self) -> None:
@@ -132,7 +136,7 @@ class Ownership:
                 self._refresh()
 
     def _refresh(self) -> None:
-        now = read_owner(self._path.parent)
+        now = read_owner(self._journal)
         if now is None:
             self._write()
         elif now.token != self._own.token:
@@ -142,18 +146,18 @@ class Ownership:
             self._refreshed = time.monotonic()
 
 
-def _busy(folder: Path, owner: str) -> JournalBusy:
-    return JournalBusy(f"{folder}: the sweep is owned by {owner}; wait for it or stop it first (sonar sweep stop)")
+def _busy(journal: Path, owner: str) -> JournalBusy:
+    return JournalBusy(f"{journal}: the sweep is owned by {owner}; wait for it or stop it first (sonar sweep stop)")
 
 
-def _lock(path: Path, folder: Path) -> int:
+def _lock(journal: Path) -> int:
     """Lock a file beside the journal; closing a reader of the journal itself must not give the lock away."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    fd = os.open(journal.with_name(f"{journal.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(fd)
-        raise _busy(folder, str(read_owner(folder) or "a process that just began")) from None
+        raise _busy(journal, str(read_owner(journal) or "a process that just began")) from None
     except OSError:
         os.close(fd)
         raise

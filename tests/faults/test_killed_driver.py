@@ -85,7 +85,7 @@ def test_a_driver_killed_at_a_random_point_loses_and_repeats_nothing(point: int,
     assert_equal(tmp_path, whole)
     for steps in work_done(tmp_path).values():
         assert len(steps) <= STEPS + 1  # at most the step that was being taken is taken again
-    assert read_owner(tmp_path) is None
+    assert read_owner(tmp_path / JOURNAL_FILE) is None
 
 
 def test_a_driver_killed_again_and_again_gets_there_too(whole: Path, tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_a_driver_killed_again_and_again_gets_there_too(whole: Path, tmp_path: P
     journal = tmp_path / JOURNAL_FILE
     while not journal.exists() or len(ends(read_journal(journal))) < NUM_TRIALS:
         now = journal.stat().st_size if journal.exists() else 0
-        kills += kill_at(tmp_path, now + round(size * draw.uniform(0.02, 0.12)), draw.uniform(0, 0.005))
+        kills += kill_at(tmp_path, now + round(size * draw.uniform(0.01, 0.05)), draw.uniform(0, 0.002))
     assert kills >= 8
     assert_equal(tmp_path, whole)
 

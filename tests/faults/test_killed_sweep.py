@@ -93,7 +93,7 @@ def test_kills_drains_and_aborts_change_nothing(folder: Path) -> None:
     process.send_signal(signal.SIGTERM)
     said = process.communicate()[0]
     assert process.returncode == 75 and "stopped by SIGTERM; " in said and "sonar sweep resume" in said
-    assert not (sweep / "stop.json").exists() and read_owner(sweep) is None
+    assert not (sweep / "stop.json").exists() and read_owner(sweep / JOURNAL_FILE) is None
     assert {record.status for record in state_of(sweep).trials.values()} <= {"told", "failed", "paused"}
 
     process = resume(folder)
@@ -102,7 +102,7 @@ def test_kills_drains_and_aborts_change_nothing(folder: Path) -> None:
     process.send_signal(signal.SIGTERM)
     said = process.communicate()[0]
     assert process.returncode == 130 and "aborted" in said and "sonar sweep resume" in said, said
-    assert read_owner(sweep) is None
+    assert read_owner(sweep / JOURNAL_FILE) is None
 
     process = resume(folder)
     said = process.communicate()[0]

@@ -23,10 +23,10 @@ def status(
     """Who runs it or that nobody does, its progress, the time left, and why trials failed or wait."""
     from sonar.search.owner import read_owner
     from sonar.search.progress import describe, duration
-    from sonar.search.run import read_sweep
+    from sonar.search.run import JOURNAL_FILE, read_sweep
     from sonar.search.standing import num_expected, plain, standing
 
-    state, owner = read_sweep(folder), read_owner(folder)
+    state, owner = read_sweep(folder), read_owner(folder / JOURNAL_FILE)
     found = standing(state, owner, str(folder), time.time())
     if as_json:
         typer.echo(json.dumps(plain(found, owner)))

@@ -24,11 +24,11 @@ def stop(
 ) -> None:
     """Ask a sweep to stop, from any host that sees its folder: running trials save their state and end."""
     from sonar.search.owner import read_owner
-    from sonar.search.run import read_sweep
+    from sonar.search.run import JOURNAL_FILE, read_sweep
     from sonar.search.stopping import StopRequest
 
     read_sweep(folder)
-    owner = read_owner(folder)
+    owner = read_owner(folder / JOURNAL_FILE)
     if owner is None or owner.is_stale:
         typer.echo(f"nobody runs {folder}; resume it by: sonar sweep resume {folder}")
         return
@@ -36,7 +36,7 @@ def stop(
     typer.echo(f"asked {owner} to stop; it ends when its running trials have saved their state")
     until = time.monotonic() + wait
     while time.monotonic() < until:
-        if (now := read_owner(folder)) is None or now.token != owner.token or now.is_stale:
+        if (now := read_owner(folder / JOURNAL_FILE)) is None or now.token != owner.token or now.is_stale:
             typer.echo(f"it has ended; resume it by: sonar sweep resume {folder}")
             return
         time.sleep(0.5)
