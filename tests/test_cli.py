@@ -146,7 +146,7 @@ def test_the_front_of_a_finished_sweep_is_shown_and_picked_from(sonar, sweep: Pa
     status, _, err = sonar("front", "pick", sweep, "--limit", "-90")
     assert status == 2 and "no point forgets at most -90 %" in err
     status, _, err = sonar("front", "pick", sweep, "--rule", "best")
-    assert status == 2 and "there are epsilon and knee" in err
+    assert status == 2 and "there are epsilon, knee, weights, contribution" in err
 
 
 def test_the_status_of_a_sweep_names_what_failed(sonar, sweep: Path) -> None:

@@ -16,6 +16,7 @@ import ray
 
 from sonar.config import ConfigError, to_dict
 from sonar.provenance import provenance
+from sonar.search.disk import check_disk, forecast_disk, model_bytes
 from sonar.search.journal import Journal, SweepState, read_journal, replay
 from sonar.search.nodes import check_storage_is_shared
 from sonar.search.prepare import Sources, prepare
@@ -68,7 +69,8 @@ def run_sweep(sweep: Sweep, options: RunOptions, say: Say, publish: Callable[[Sw
 
     Raises:
         ConfigError: the storage holds a sweep of this name that is not to be resumed, or was made otherwise.
-        ValueError, FileNotFoundError: from `prepare`, no trial fits the cluster, or a node does not see the storage.
+        ValueError, FileNotFoundError: from `prepare`, no trial fits the cluster, the checkpoints do not fit the disk,
+            or a node does not see the storage.
     """
     folder = options.storage / sweep.name
     with Journal(folder / JOURNAL_FILE) as journal:
@@ -77,11 +79,15 @@ def run_sweep(sweep: Sweep, options: RunOptions, say: Say, publish: Callable[[Sw
             check_storage_is_shared(options.storage)
             slots = plan_slots(sweep.base.training.num_workers, ray.cluster_resources(), options.max_concurrent)
             prepared = prepare(sweep.base, options.sources, options.storage, say)
+            total = sweep.num_trials + len(sweep.anchors)
+            size = model_bytes(Path(prepared.base))
+            forecast = forecast_disk(sweep.base, size, total, slots.num_concurrent, keep_all=options.keep_all)
+            check_disk(forecast, folder, say)
             if not journal.state.settings:  # only now: a sweep whose audio was not there has not begun
                 journal.append("sweep_created", **settings)
             retention = Retention(journal, folder, keep_all=options.keep_all)
             retention.clean()
-            progress = ProgressLine(sweep.num_trials + len(sweep.anchors), say)
+            progress = ProgressLine(total, say)
             published = 0.0
 
             def on_event() -> None:
