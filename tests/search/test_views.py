@@ -82,6 +82,8 @@ def test_the_table_the_json_the_csv_the_page_the_figure_and_mlflow_show_one_fron
     assert sorted(drawn) == sorted(
         (ranked.point.forgetting_rate, ranked.point.plasticity) for ranked in ranked_candidates(state)
     )
+    star, (low, high) = traces["pick"], pick(state)[0].point.forgetting_interval or (0.0, 0.0)
+    assert (star.x[0] - star.error_x.arrayminus[0], star.x[0] + star.error_x.array[0]) == pytest.approx((low, high))
     tags = {record.key: record.tags for record in snapshot(state, finished=True).trials}
     on_front: dict[str, list[str]] = {}
     for key in members:
