@@ -78,12 +78,6 @@ def to_discard(state: SweepState) -> list[Discard]:
     ]
 
 
-def unclaimed_checkpoints(state: SweepState) -> set[str]:
-    """Folders that were given up by every candidate that is computed from them: these may be deleted."""
-    every = {candidate.checkpoint for candidate in state.candidates.values() if candidate.checkpoint}
-    return every - claimed_checkpoints(state)
-
-
 def claimed_checkpoints(state: SweepState) -> set[str]:
     """Folders that a candidate still needs."""
     live = (candidate for candidate in state.candidates.values() if candidate.discarded is None)

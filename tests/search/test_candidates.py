@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sonar.search.candidate_folders import CANDIDATE_FILE, FOLDER
-from sonar.search.candidates import claimed_checkpoints, to_discard, unclaimed_checkpoints
-from sonar.search.journal import Journal, SweepState, read_journal, replay
+from sonar.search.candidates import claimed_checkpoints, to_discard
+from sonar.search.journal import Journal, read_journal, replay
 from sonar.search.results import Ranked, front, ranked_candidates, ranked_trials
 from sonar.search.retention import Retention, take_offers
 from sonar.search.state import CandidateKey
@@ -137,7 +137,7 @@ def test_no_checkpoint_on_the_front_is_ever_deleted_and_everything_else_is(
         assert sweep.on_disk() == sweep.expected()
         state = sweep.journal.state
         assert claimed_checkpoints(state) == {str(path) for path in sweep.expected()}
-        assert not claimed_checkpoints(state) & unclaimed_checkpoints(state) and not to_discard(state)
+        assert not to_discard(state)
         assert {Path(r.candidate.checkpoint or "") for r in front(state)} <= sweep.on_disk()
     sweep.journal.close()
     assert replay(read_journal(sweep.folder / "journal.jsonl")).candidates == sweep.journal.state.candidates
@@ -241,8 +241,7 @@ def test_a_checkpoint_that_lies_elsewhere_is_never_deleted(sweep: Sweep, tmp_pat
     sweep.journal.append("suggested", trial_id="d", kind="search", params={})
     sweep.journal.append("told", trial_id="d", metrics=metrics(9.0, 0.0), checkpoint=None)
     sweep.retention.update()
-    state: SweepState = sweep.journal.state
-    assert len(unclaimed_checkpoints(state)) == 3
+    assert not claimed_checkpoints(sweep.journal.state)
     assert elsewhere.is_dir() and inside.is_symlink() and sweep.folder.is_dir()
 
 
@@ -254,3 +253,15 @@ def test_a_repeat_has_no_point_of_its_own(sweep: Sweep, monkeypatch: pytest.Monk
     sweep.retention.update()
     assert [r.record.trial_id for r in ranked_candidates(sweep.journal.state)] == ["a"]
     assert "a repeat" in (sweep.journal.state.candidates[CandidateKey("r", 0, 1.0)].discarded or "")
+
+
+def test_a_checkpoint_that_the_front_needs_under_another_name_stays(sweep: Sweep, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(sweep.folder)
+    sweep.happen("a", "alpha", (4.0, 0.0, 0.0))
+    key = CandidateKey("a", 10, 1.0)
+    state = sweep.journal.state
+    assert state.candidates[key].discarded and sweep.on_disk()
+    linked = str(tmp_path / "link" / "trials" / "a" / "checkpoint")
+    state.candidates[key] = state.candidates[key]._replace(checkpoint=linked)
+    sweep.retention.clean()
+    assert sweep.on_disk() == {sweep.trial("a") / "checkpoint"}
