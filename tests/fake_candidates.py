@@ -44,7 +44,7 @@ class _Writer:
             (folder / "checkpoint").mkdir()
         (folder / "candidate.json").write_text(json.dumps(offer._asdict()))
 
-    def trial(self, trial_id: str, kind: str, seed: int, steps: int = STEPS) -> None:
+    def trial(self, trial_id: str, kind: str, seed: int, steps: int = STEPS, gain: float = 0.8) -> None:
         """A trial that gains and forgets the more, the longer it trains and the higher its seed."""
         trial = self.trials / trial_id
         params = {"sampling.replay_ratio": 0.1 * seed} if kind == "search" else {}
@@ -54,7 +54,7 @@ class _Writer:
         def scored(share: float) -> Evaluation:
             if not steps:
                 return BASE
-            return adapted(seed, 0.8 * np.sqrt(share * seed), 0.3 * share * seed)
+            return adapted(seed, gain * np.sqrt(share * seed), 0.3 * share * seed)
 
         for step in range(20, steps, 20):
             self.offer(trial, step, 1.0, scored(step / steps))
@@ -69,7 +69,7 @@ class _Writer:
 
 
 def write_candidates(folder: Path, num_trials: int = 3) -> SweepState:
-    """The base, DCPT and `num_trials` trials; what is off the front is gone, as in a real sweep."""
+    """The base, DCPT, `num_trials` trials and one that gains nothing; what is off the front is gone."""
     ticks = iter(range(10_000))
     with Journal(folder / JOURNAL_FILE, clock=lambda: 1e9 + next(ticks)) as journal:
         journal.append("sweep_created", **SETTINGS | {"num_trials": num_trials})
@@ -79,4 +79,6 @@ def write_candidates(folder: Path, num_trials: int = 3) -> SweepState:
         for number in range(num_trials):
             writer.trial(f"trial-{number:03d}", "search", number + 1)
             retention.update()
+        writer.trial("trial-poor", "search", 3, gain=-1.0)
+        retention.update()
         return journal.state

@@ -97,6 +97,16 @@ def test_the_table_the_json_the_csv_the_page_the_figure_and_mlflow_show_one_fron
     }
 
 
+def test_a_checkpoint_is_named_where_it_is_on_the_disk_and_nowhere_else(state: SweepState, tmp_path: Path) -> None:
+    write_report(state, tmp_path)
+    with (tmp_path / "trials.csv").open(newline="", encoding="utf-8") as file:
+        named = {row["trial_id"]: row["checkpoint"] for row in csv.DictReader(file)}
+    tags = {record.key: record.tags["checkpoint"] for record in snapshot(state, finished=True).trials}
+    places = {trial_id: record.checkpoint or "" for trial_id, record in state.trials.items()}
+    assert named == tags == {trial: place if Path(place).is_dir() else "" for trial, place in places.items()}
+    assert "" in named.values() and set(named.values()) != {""}
+
+
 @pytest.mark.parametrize(
     "options", [(), ("--limit", "8"), ("--rule", "weights", "--weight", "1"), ("--rule", "contribution")]
 )
