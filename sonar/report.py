@@ -138,7 +138,7 @@ def _table(state: SweepState) -> str:
     found = dict.fromkeys(name for record in state.trials.values() for name in record.metrics)
     first = [name for name in _FIRST_METRICS if name in found]
     names = [*first, *params, *(name for name in found if name not in first)]
-    columns = ["trial", "kind", "status", "rank", *names, "reason"]
+    columns = ["trial", "kind", "status", "best rank", *names, "reason"]
     head = "".join(f"<th>{escape(column)}</th>" for column in columns)
     chosen = picked_id(state)
     order = sorted(state.trials.values(), key=lambda record: (ranks.get(record.trial_id, 10**9), record.trial_id))
