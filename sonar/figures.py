@@ -40,6 +40,7 @@ def front_figure(state: SweepState) -> go.Figure:
     for name, members in groups.items():
         if members:
             figure.add_trace(_points(name, members, markers[name]))
+    figure.update_traces(_error_bars(groups["pick"]), selector={"name": "pick"})
     limit = state.settings.get("forgetting_limit")
     if limit is not None:
         figure.add_vline(x=limit, line={"color": RED, "dash": "dash"}, annotation_text=f"limit {limit:g} %")
@@ -109,6 +110,20 @@ def _points(name: str, members: Sequence[Ranked], marker: Mapping[str, Any]) -> 
         hovertext=[_hover(r) for r in members],
         hoverinfo="text",
     )
+
+
+def _error_bars(picked: Sequence[Ranked]) -> dict[str, Any]:
+    """95 % intervals of the pick, whose upper bound the limit applies to; none where they are unknown."""
+    bars = {}
+    for ranked in picked:
+        point = ranked.point
+        axes = {"error_x": (point.forgetting_rate, point.forgetting_interval),
+                "error_y": (point.plasticity, point.plasticity_interval)}  # fmt: skip
+        for axis, (value, interval) in axes.items():
+            if interval is not None:
+                ends = {"array": [interval.high - value], "arrayminus": [value - interval.low]}
+                bars[axis] = {"symmetric": False, "color": GREEN, "thickness": 1, **ends}
+    return bars
 
 
 def _is_whole(ranked: Ranked) -> bool:

@@ -152,7 +152,7 @@ def test_the_front_of_a_finished_sweep_is_shown_and_picked_from(sonar, sweep: Pa
     status, _, err = sonar("front", "pick", sweep, "--limit", "-90")
     assert status == 2 and "no point forgets at most -90 %" in err
     status, _, err = sonar("front", "pick", sweep, "--rule", "best")
-    assert status == 2 and "there are epsilon and knee" in err
+    assert status == 2 and "there are epsilon, knee, weights, contribution" in err
 
 
 def test_the_status_of_a_sweep_names_what_failed(sonar, sweep: Path) -> None:
@@ -196,11 +196,12 @@ SWEEP = Sweep(domain="bio", base=SMALL_SCALE, space={"sampling.replay_ratio": un
 def test_a_plan_says_what_a_run_would_do_and_leaves_nothing(
     sonar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from sonar.search.disk import ModelBytes
     from sonar.search.plan import Interval, Measured
 
     step = Interval(0.1, 0.2, 0.3)
     stages = {"tokenizer": step, "predictor": step, "model": step}
-    measured = Measured("a test", stages, Interval(1.0, 2.0, 3.0), 1e6, 3e6, {})
+    measured = Measured("a test", stages, Interval(1.0, 2.0, 3.0), ModelBytes(1_000_000, 3_000_000), {})
     monkeypatch.setattr("sonar.search.plan.measured_before", lambda *given: measured)
     monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 4.0})
     (tmp_path / "mine.py").write_text(PLANNED)
@@ -212,12 +213,16 @@ def test_a_plan_says_what_a_run_would_do_and_leaves_nothing(
         "trial-000: sampling.replay_ratio=0.5",
         "2 trials at a time, each on 2 CPU, 2 threads",
         "a step of model: 0.2 s (0.1 to 0.3)",
+        "disk: checkpoints need ",
         "devices: 0.107 device-hours (0.0533 to 0.16)",
         "clock: 0.0267 h (0.0133 to 0.04)",
-        "disk: 0.032 GB (0.026 to 0.038)",
     ):
         assert line in out
     assert [path.name for path in tmp_path.iterdir()] == ["mine.py"]
+    huge = measured._replace(size=ModelBytes(10**15, 10**15))
+    monkeypatch.setattr("sonar.search.plan.measured_before", lambda *given: huge)
+    status, _, err = sonar("sweep", "plan", "mine.py")
+    assert status == 2 and "checkpoints need " in err and "has room for " in err
     status, _, err = sonar(
         "sweep", "plan", "mine.py", "--set", "training.num_workers=4", "--set", "training.batch_size=32"
     )

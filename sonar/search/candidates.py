@@ -1,5 +1,8 @@
 """The anytime front: every encoder that a sweep scored, and which of their checkpoints must be kept; pure.
 
+The front is what no other candidate beats on both axes, by the measured forgetting or by its upper bound: a limit
+applies to the bound, so that a candidate that is surely within it does not go for one that only seems better.
+
 A checkpoint is kept as long as a candidate claims it. A candidate on the front always does, and so does the latest
 of a trial that has not ended. Every other one is discarded, the last one of a trial and an anchor's like any other:
 no later result can bring it back to the front.
@@ -11,7 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sonar.search.dominance import Direction, nondominated_rank
+from sonar.evaluate.axis_intervals import known_intervals
+from sonar.search.dominance import Direction, non_dominated, nondominated_rank
 from sonar.search.state import CandidateKey, CandidateRecord, SweepState
 
 DIRECTIONS: dict[str, Direction] = {"plasticity": "max", "forgetting_rate": "min"}
@@ -37,17 +41,32 @@ def axes_of(candidate: CandidateRecord) -> tuple[float, float]:
 
 
 def candidate_ranks(state: SweepState) -> dict[CandidateKey, int]:
-    """Non-dominated rank of every contender; 1 is the front. A discarded one is never on it."""
+    """Non-dominated rank of every contender by the measured axes, from 1."""
     candidates = contenders(state)
     values = np.asarray([axes_of(candidate) for candidate in candidates], dtype=np.float64)
     ranks = nondominated_rank(values, tuple(DIRECTIONS.values()))
     return {candidate.key: int(rank) for candidate, rank in zip(candidates, ranks, strict=True)}
 
 
+def front_keys(state: SweepState) -> set[CandidateKey]:
+    """The contenders that no other one beats on both axes, measured or at the upper bound of forgetting."""
+    candidates = contenders(state)
+    bounded = [(candidate.metrics["plasticity"], forgetting_bound(candidate)) for candidate in candidates]
+    safe = non_dominated(bounded, tuple(DIRECTIONS.values()))
+    ranks = candidate_ranks(state)
+    return {c.key for c, is_safe in zip(candidates, safe, strict=True) if is_safe or ranks[c.key] == 1}
+
+
+def forgetting_bound(candidate: CandidateRecord) -> float:
+    """Upper end of the interval of forgetting, percent; the rate itself where it is unknown."""
+    interval = known_intervals(candidate.metrics).forgetting_rate
+    return candidate.metrics["forgetting_rate"] if interval is None else interval.high
+
+
 def to_discard(state: SweepState) -> list[Discard]:
     """Candidates that are on no front and will be on none, but for the latest of each trial that has not ended."""
-    ranks = candidate_ranks(state)
-    front = [candidate for candidate in contenders(state) if ranks[candidate.key] == 1]
+    kept = front_keys(state)
+    front = [candidate for candidate in contenders(state) if candidate.key in kept]
     latest: dict[str, int] = {}
     for key in state.candidates:
         if not state.trials[key.trial_id].is_finished:
@@ -55,14 +74,8 @@ def to_discard(state: SweepState) -> list[Discard]:
     return [
         Discard(key, _reason(candidate, front))
         for key, candidate in state.candidates.items()
-        if candidate.discarded is None and ranks.get(key) != 1 and key.step != latest.get(key.trial_id)
+        if candidate.discarded is None and key not in kept and key.step != latest.get(key.trial_id)
     ]
-
-
-def unclaimed_checkpoints(state: SweepState) -> set[str]:
-    """Folders that were given up by every candidate that is computed from them: these may be deleted."""
-    every = {candidate.checkpoint for candidate in state.candidates.values() if candidate.checkpoint}
-    return every - claimed_checkpoints(state)
 
 
 def claimed_checkpoints(state: SweepState) -> set[str]:

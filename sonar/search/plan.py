@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sonar.experiment import TrialConfig
+from sonar.search.disk import ModelBytes, model_bytes
 from sonar.search.journal import Journal, SweepState, read_journal, replay
 from sonar.search.searcher import ANCHOR, Suggestion, TrialSource
 from sonar.search.settings import RunOptions, settings_of
@@ -19,7 +19,6 @@ from sonar.search.tuner import TrialSlots
 
 STAGES = {"tokenizer": "tokenizer_steps", "predictor": "predictor_steps", "model": "model_steps"}
 QUANTILES = (0.1, 0.5, 0.9)
-REPORT_BYTES = 20e6  # pages, tables and the tracker's store
 
 
 class Interval(NamedTuple):
@@ -49,8 +48,7 @@ class Measured(NamedTuple):
         basis: where it was measured.
         step_s: seconds of a step by stage.
         rest_s: seconds of a trial beside its steps: start, evaluation, saving; None where nobody has measured it.
-        trial_bytes: what an ended trial leaves.
-        state_bytes: what a running one saves to resume from.
+        size: of what a trial leaves.
         num_steps: by stage, where the steps follow from epochs.
         base_s: seconds of building the base once; None where it was not measured.
     """
@@ -58,18 +56,16 @@ class Measured(NamedTuple):
     basis: str
     step_s: Mapping[str, Interval]
     rest_s: Interval | None
-    trial_bytes: float
-    state_bytes: float
+    size: ModelBytes
     num_steps: Mapping[str, int]
     base_s: float | None = None
 
 
 class Cost(NamedTuple):
-    """Of a whole sweep: seconds that devices are held, hours on the clock, bytes on the storage."""
+    """Of a whole sweep: seconds that devices are held, and seconds on the clock."""
 
     device_s: Interval
     clock_s: Interval
-    disk_bytes: Interval
 
 
 def measured_before(storage: Path, sweep: Sweep, options: RunOptions) -> Measured | None:
@@ -87,21 +83,21 @@ def measured_before(storage: Path, sweep: Sweep, options: RunOptions) -> Measure
 
 
 def measured_in(folder: Path, state: SweepState) -> Measured | None:
-    """From one sweep; None where no searched trial has ended well in one go."""
+    """From one sweep; None where no searched trial ended well in one go and still has its checkpoint."""
     records = [r for r in state.trials.values() if r.status == "told" and r.kind != ANCHOR and r.num_starts == 1]
-    if not records:
+    kept = [folder / "trials" / record.trial_id / "checkpoint" for record in records]
+    sizes = [model_bytes(checkpoint) for checkpoint in kept if checkpoint.is_dir()]
+    if not sizes:
         return None
     shown = [metrics for record in records for metrics in (*(r.metrics for r in record.reports), record.metrics)]
     steps = {stage: [m[key] for m in shown if (key := f"{stage}/step_seconds") in m] for stage in STAGES}
     lasted = [(r.ended_s or 0.0) - (r.started_s or 0.0) - r.metrics["train_seconds"] for r in records]
-    sizes = [_bytes_of(folder / "trials" / record.trial_id) for record in records]
     last = records[-1].metrics
     return Measured(
         basis=f"{len(records)} trials of {folder}",
         step_s={stage: quantiles(seconds) for stage, seconds in steps.items() if seconds},
         rest_s=quantiles(np.maximum(lasted, 0.0)),
-        trial_bytes=float(np.max(sizes)),
-        state_bytes=3 * float(np.max(sizes)),  # weights and the two moments of Adam
+        size=sizes[-1],
         num_steps={stage: int(last[key]) for stage in STAGES if (key := f"{stage}/steps") in last},
     )
 
@@ -128,9 +124,7 @@ def cost_of(sweep: Sweep, first: Sequence[Suggestion], slots: TrialSlots, measur
     devices = max(slots.threads, sweep.base.training.num_workers)
     count = len(anchors) + sweep.num_trials
     rounds = -(-count // slots.num_concurrent) / count  # the last round may leave slots empty
-    low = count * measured.trial_bytes + REPORT_BYTES
-    running = min(count, slots.num_concurrent) * 2 * measured.state_bytes  # a state is written beside the old one
-    return Cost(held_s.times(devices), held_s.times(rounds), Interval(low, low + running / 2, low + running))
+    return Cost(held_s.times(devices), held_s.times(rounds))
 
 
 def seconds_of(config: TrialConfig, measured: Measured) -> Interval:
@@ -140,22 +134,6 @@ def seconds_of(config: TrialConfig, measured: Measured) -> Interval:
         if num_steps:
             total += measured.step_s[stage].times(num_steps)
     return total
-
-
-def check_disk(cost: Cost, storage: Path) -> int:
-    """Free bytes of the storage.
-
-    Raises:
-        ValueError: even the least that the sweep leaves does not fit.
-    """
-    there = next(folder for folder in (storage.resolve(), *storage.resolve().parents) if folder.exists())
-    free = shutil.disk_usage(there).free
-    if cost.disk_bytes.low > free:
-        raise ValueError(
-            f"the sweep leaves {cost.disk_bytes.low / 1e9:.2f} GB or more and {there} has {free / 1e9:.2f} GB free; "
-            "give a larger --storage, or fewer --trials"
-        )
-    return free
 
 
 def quantiles(values: Sequence[float] | np.ndarray) -> Interval:
@@ -189,7 +167,3 @@ def _trains_alike(state: SweepState, sweep: Sweep, options: RunOptions) -> bool:
 
 def _plain_sources(sources: Mapping[str, object]) -> dict[str, object]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in sources.items()}
-
-
-def _bytes_of(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sonar.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, save_state
+from sonar.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from sonar.config import override
 from sonar.data.clip_table import ClipTable
 from sonar.data.manifest import Clip
 from sonar.data.stream import ClipStore
 from sonar.experiment import TrialConfig
+from sonar.search.disk import model_bytes
 from sonar.search.plan import STAGES, Measured, quantiles
 from sonar.train.adapt import Mixture, adapt
 from sonar.train.loop import StepReport
@@ -60,16 +61,15 @@ def probe(config: TrialConfig, threads: int) -> Measured:
             seconds[step.stage].append(step.metrics["step_seconds"])
 
     with tempfile.TemporaryDirectory() as folder:
-        state, checkpoint = Path(folder) / "state.pt", Path(folder) / "checkpoint"
-        hooks = Hooks(report=report, save=lambda plain: save_state(plain, state))
+        checkpoint = Path(folder) / "checkpoint"
+        hooks = Hooks(report=report, save=lambda state: None)
         save_checkpoint(adapt(base, _mixture(config), config.adapt_config(), hooks, local_worker()), checkpoint)
-        sizes = [float(sum(path.stat().st_size for path in checkpoint.iterdir())), float(state.stat().st_size)]
+        size = model_bytes(checkpoint)
     return Measured(
         basis=f"{PROBE_STEPS - 1} steps of each stage on noise, here and now",
         step_s={stage: quantiles(taken) for stage, taken in seconds.items()},
         rest_s=None,
-        trial_bytes=sizes[0],
-        state_bytes=sizes[1],
+        size=size,
         num_steps={},
         base_s=base_s,
     )

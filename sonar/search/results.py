@@ -19,6 +19,7 @@ from sonar.search.candidates import (
     claimed_checkpoints,
     contenders,
     describe_place,
+    front_keys,
 )
 from sonar.search.dominance import hypervolume
 from sonar.search.journal import SweepState, TrialRecord
@@ -29,7 +30,8 @@ from sonar.search.picks.point import Pick, Point
 from sonar.search.picks.weights import pick_weights
 from sonar.search.state import CandidateKey, CandidateRecord
 
-FRONT_COLUMNS = ("trial_id", "name", "kind", "step", "alpha", "plasticity", "forgetting_rate", "pick", "checkpoint")
+FRONT_COLUMNS = ("trial_id", "name", "kind", "step", "alpha", "rank", "plasticity", "plasticity_low", "plasticity_high",
+                 "forgetting_rate", "forgetting_rate_low", "forgetting_rate_high", "pick", "checkpoint")  # fmt: skip
 RULES = ("epsilon", "knee", "weights", "contribution")
 REFERENCE_MARGIN = 1.0  # percent by which the hypervolume's reference point is worse than the worst anchor
 
@@ -68,8 +70,12 @@ def ranked_trials(state: SweepState) -> list[Ranked]:
 
 
 def front(state: SweepState) -> list[Ranked]:
-    """The candidates that no other one dominates, by rising forgetting."""
-    members = [ranked for ranked in ranked_candidates(state) if ranked.rank == 1]
+    """The candidates that no other one beats on both axes, by rising forgetting; whatever shows a front asks here.
+
+    By the measured axes, which is rank 1, or with the upper bound of forgetting in place of the rate.
+    """
+    kept = front_keys(state)
+    members = [ranked for ranked in ranked_candidates(state) if ranked.candidate.key in kept]
     return sorted(members, key=lambda ranked: (ranked.point.forgetting_rate, ranked.candidate.key))
 
 
@@ -183,7 +189,7 @@ def write_trials_csv(state: SweepState, path: Path) -> None:
 
 
 def write_front_csv(state: SweepState, path: Path) -> None:
-    """The candidates that no other one dominates, by rising forgetting: which, both axes, pick, checkpoint."""
+    """The front by rising forgetting: which candidate, both axes with intervals, pick, checkpoint."""
     chosen = picked(state)
     rows = [
         {
@@ -192,11 +198,13 @@ def write_front_csv(state: SweepState, path: Path) -> None:
             "kind": ranked.record.kind,
             "step": ranked.candidate.key.step,
             "alpha": ranked.candidate.key.alpha,
+            "rank": ranked.rank,
             "plasticity": ranked.point.plasticity,
             "forgetting_rate": ranked.point.forgetting_rate,
             "pick": int(ranked.candidate.key == chosen),
             "checkpoint": ranked.candidate.checkpoint,
         }
+        | known_intervals(ranked.candidate.metrics).metrics()
         for ranked in front(state)
     ]
     _write_csv(path, FRONT_COLUMNS, rows)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sonar.evaluate.record import FOLDER as EVALUATION
 from sonar.search.candidate_folders import Offer, read_offers, remove
-from sonar.search.candidates import DIRECTIONS, to_discard, unclaimed_checkpoints
+from sonar.search.candidates import DIRECTIONS, claimed_checkpoints, to_discard
 from sonar.search.journal import Journal
 from sonar.search.state import CandidateKey
 
@@ -73,7 +73,9 @@ class Retention:
         """Remove the weights of a discarded candidate, unless another one needs them, and its predictions."""
         state = self._journal.state
         checkpoint = state.candidates[key].checkpoint
-        if checkpoint and checkpoint in unclaimed_checkpoints(state):
+        # By place and not by name: a sweep that was moved or linked may know one folder under two names.
+        claimed = {Path(name).resolve() for name in claimed_checkpoints(state)}
+        if checkpoint and Path(checkpoint).resolve() not in claimed:
             self._remove(Path(checkpoint))
         self._remove(Offer(key.step, key.alpha, {}).folder(self._trials / key.trial_id) / EVALUATION)
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import ray
 
 from sonar.config import ConfigError
+from sonar.search.disk import check_disk, forecast_disk, model_bytes
 from sonar.search.journal import Journal, SweepState, read_journal, replay
 from sonar.search.nodes import check_storage_is_shared
 from sonar.search.placement import PlacementWatch
@@ -62,7 +63,8 @@ def run_sweep(sweep: Sweep, options: RunOptions, say: Say, publish: Callable[[Sw
         Aborted: by a signal; the journal holds what a resume needs.
         JournalBusy: another process owns the sweep.
         ConfigError: the storage holds a sweep of this name that is not to be resumed, or was made otherwise.
-        ValueError, FileNotFoundError: from `prepare`, no trial fits the cluster, or a node does not see the storage.
+        ValueError, FileNotFoundError: from `prepare`, no trial fits the cluster, the checkpoints do not fit the disk,
+            or a node does not see the storage.
     """
     folder = options.storage / sweep.name
     with Journal(folder / JOURNAL_FILE) as journal:
@@ -75,13 +77,17 @@ def run_sweep(sweep: Sweep, options: RunOptions, say: Say, publish: Callable[[Sw
             check_storage_is_shared(options.storage)
             slots = plan_slots(sweep.base.training.num_workers, ray.cluster_resources(), options.max_concurrent)
             prepared = prepare(sweep.base, options.sources, options.storage, say)
+            total = sweep.num_trials + len(sweep.anchors)
+            size = model_bytes(Path(prepared.base))
+            forecast = forecast_disk(sweep.base, size, total, slots.num_concurrent, keep_all=options.keep_all)
+            check_disk(forecast, folder, say)
             _record_settings(journal, settings)  # only now: a sweep whose audio was not there has not begun
             source = TrialSource(sweep, journal, options.seed)
             for note in source.notes:
                 say(note)
             retention = Retention(journal, folder, keep_all=options.keep_all)
             retention.clean()
-            progress = ProgressLine(sweep.num_trials + len(sweep.anchors), say)
+            progress = ProgressLine(total, say)
             watch = PlacementWatch(folder / "trials", sweep.base.training.num_workers, say)
             hears = [lambda state: retention.update(), progress.update, watch.look_at]
             on_event = _Listener(journal.state, stop, say, hears, publish)

@@ -1,7 +1,5 @@
 """A plan's cost is the measured one times the steps, and what cannot fit is refused."""
 
-import shutil
-from collections import namedtuple
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +7,13 @@ import numpy as np
 import pytest
 from tiny import make_config
 
+from sonar.checkpoint import MODEL
 from sonar.config import override
-from sonar.search import plan as module
+from sonar.search.disk import ModelBytes
 from sonar.search.journal import Journal
 from sonar.search.plan import (
     Interval,
     Measured,
-    check_disk,
     cost_of,
     first_suggestions,
     measured_before,
@@ -40,8 +38,7 @@ MEASURED = Measured(
     basis="a test",
     step_s={"tokenizer": Interval(1.0, 2.0, 3.0), "model": Interval(0.1, 0.2, 0.4)},
     rest_s=Interval(5.0, 6.0, 7.0),
-    trial_bytes=1e6,
-    state_bytes=3e6,
+    size=ModelBytes(1_000_000, 3_000_000),
     num_steps={},
 )
 SLOTS = TrialSlots({"CPU": 2.0}, 4, 2)
@@ -63,8 +60,6 @@ def test_the_sweep_costs_its_anchors_and_trials_on_all_their_devices(tmp_path: P
     held = base + one + 6 * one
     assert cost.device_s == pytest.approx(tuple(2 * held))
     assert cost.clock_s == pytest.approx(tuple(held / 8 * 2))  # eight trials, four at a time: two rounds
-    assert cost.disk_bytes.low == 8e6 + module.REPORT_BYTES
-    assert cost.disk_bytes.high == cost.disk_bytes.low + 4 * 2 * 3e6
 
 
 def test_the_first_configurations_are_those_of_a_run_and_nothing_is_left(tmp_path: Path) -> None:
@@ -88,8 +83,10 @@ def write_sweep(folder: Path, steps_s: list[float], config: Any = BASE) -> None:
             clock[0] += 30 * step_s + 1
             told = {"plasticity": 1.0, "forgetting_rate": 0.0, "train_seconds": 30 * step_s, "model/steps": 30}
             journal.append("told", trial_id=trial_id, metrics=told, checkpoint=None)
-            (folder / "trials" / trial_id).mkdir(parents=True)
-            (folder / "trials" / trial_id / "weights").write_bytes(b"0" * 1000)
+            checkpoint = folder / "trials" / trial_id / "checkpoint"
+            checkpoint.mkdir(parents=True)
+            (checkpoint / MODEL).write_bytes(b"0" * 1000)
+            (checkpoint / "heads").write_bytes(b"0" * 500)
 
 
 def test_an_earlier_sweep_over_the_same_audio_says_how_long_a_step_takes(tmp_path: Path) -> None:
@@ -98,7 +95,7 @@ def test_an_earlier_sweep_over_the_same_audio_says_how_long_a_step_takes(tmp_pat
     assert measured is not None and "3 trials of" in measured.basis
     assert measured.step_s == {"model": pytest.approx(quantiles([1.0, 2.0, 3.0]))}
     assert measured.rest_s == pytest.approx((1.0, 1.0, 1.0))
-    assert (measured.trial_bytes, measured.num_steps) == (1000, {"model": 30})
+    assert (measured.size, measured.num_steps) == (ModelBytes(1000, 1500), {"model": 30})
 
 
 def test_a_sweep_that_trained_otherwise_says_nothing(tmp_path: Path) -> None:
@@ -118,15 +115,6 @@ def test_steps_that_follow_from_epochs_are_known_from_an_earlier_sweep_or_asked_
     assert seconds_of(config, MEASURED._replace(num_steps={"model": 30})) == seconds_of(BASE, MEASURED)
 
 
-def test_a_storage_that_cannot_hold_the_sweep_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cost = cost_of(SWEEP, first_suggestions(SWEEP, options(tmp_path), 2), SLOTS, MEASURED)
-    assert check_disk(cost, tmp_path / "not" / "there") == shutil.disk_usage(tmp_path).free
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: usage(1, 1, 10_000_000))
-    with pytest.raises(ValueError, match=r"leaves 0.03 GB or more and .* has 0.01 GB free; give a larger --storage"):
-        check_disk(cost, tmp_path)
-
-
 def test_a_probe_times_every_stage_and_measures_what_is_saved() -> None:
     pretrain = {"num_layers": 2, "width": 32, "ffn_width": 64, "num_heads": 2, "patch_width": 16, "position_kernel": 4}
     config = override(BASE, {"base.pretrain": pretrain | {"num_codes": 16, "code_width": 8, "batch_size": 4}})
@@ -134,7 +122,7 @@ def test_a_probe_times_every_stage_and_measures_what_is_saved() -> None:
     assert measured.step_s.keys() == {"tokenizer", "predictor", "model"}
     assert all(0 < one.low <= one.typical <= one.high < 60 for one in measured.step_s.values())
     assert measured.rest_s is None and measured.base_s is not None and measured.base_s > 0
-    assert 1e5 < measured.trial_bytes < measured.state_bytes  # a state has the moments of Adam too
+    assert 1e4 < measured.size.encoder < measured.size.checkpoint
     assert f"{PROBE_STEPS - 1} steps" in measured.basis
 
 

@@ -19,7 +19,7 @@ def show(
     folder: SweepFolder,
     as_json: Annotated[bool, typer.Option("--json", help="The front as JSON on standard output.")] = False,
 ) -> None:
-    """The candidates that no other one dominates: trials at their end, on the way, and between base and end."""
+    """The candidates that no other one beats on both axes: trials at their end, on the way, between base and end."""
     import json
 
     from sonar.search.results import front, picked

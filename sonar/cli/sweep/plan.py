@@ -38,7 +38,8 @@ def plan(sweep: Sweep, options: RunOptions) -> None:
     """
     import ray
 
-    from sonar.search.plan import check_disk, cost_of, first_suggestions, measured_before
+    from sonar.search.disk import check_disk, forecast_disk
+    from sonar.search.plan import cost_of, first_suggestions, measured_before
     from sonar.search.plan_probe import probe
     from sonar.search.run import ray_session
     from sonar.search.tuner import plan_slots
@@ -54,13 +55,16 @@ def plan(sweep: Sweep, options: RunOptions) -> None:
             measured = ray.get(ray.remote(probe).options(**held).remote(sweep.base, slots.threads))
     _print_search(sweep, options, first)
     _print_slots(slots, sweep)
+    total = sweep.num_trials + len(sweep.anchors)
+    forecast = forecast_disk(sweep.base, measured.size, total, slots.num_concurrent, keep_all=options.keep_all)
+    folder = (options.storage / sweep.name).resolve()
+    check_disk(forecast, next(one for one in (folder, *folder.parents) if one.exists()), typer.echo)
     try:
         cost = cost_of(sweep, first, slots, measured)
     except ValueError as error:
         typer.echo(f"cost: unknown; {error}")
         return
-    free = check_disk(cost, options.storage)
-    _print_cost(cost, measured, free)
+    _print_cost(cost, measured)
 
 
 def _print_search(sweep: Sweep, options: RunOptions, first: list[Suggestion]) -> None:
@@ -88,7 +92,7 @@ def _print_slots(slots: TrialSlots, sweep: Sweep) -> None:
     typer.echo(f"{slots.num_concurrent} trials at a time, each on {held}{nested}, {slots.threads} threads")
 
 
-def _print_cost(cost: Cost, measured: Measured, free: int) -> None:
+def _print_cost(cost: Cost, measured: Measured) -> None:
     typer.echo(f"measured: {measured.basis}")
     for stage, seconds in measured.step_s.items():
         typer.echo(f"  a step of {stage}: {_range(seconds, 's')}")
@@ -100,7 +104,6 @@ def _print_cost(cost: Cost, measured: Measured, free: int) -> None:
         typer.echo(f"  the base, once: about {measured.base_s / 60:.0f} min, not counted")
     typer.echo(f"devices: {_range(cost.device_s.times(1 / 3600), 'device-hours')}")
     typer.echo(f"clock: {_range(cost.clock_s.times(1 / 3600), 'h')}")
-    typer.echo(f"disk: {_range(cost.disk_bytes.times(1e-9), 'GB')}; {free / 1e9:.1f} GB are free")
 
 
 def _range(values: Interval, unit: str) -> str:
