@@ -8,9 +8,10 @@ from typing import Any
 import plotly.graph_objects as go
 
 from sonar.search.journal import SweepState, TrialRecord
-from sonar.search.results import Ranked, picked_id, ranked_trials
+from sonar.search.results import Ranked, picked, picked_id, ranked_candidates
 
 BLUE, GREY, ORANGE, RED, GREEN = "#2f6fb2", "#9aa3ad", "#e08a1e", "#c0392b", "#1e8449"
+PART_SIZE = 0.6  # of the mark of a candidate that is not a trial's end
 WIDE_RANGE = 100.0  # positive values that span more than this are drawn by their logarithm
 
 
@@ -18,15 +19,16 @@ def front_figure(state: SweepState) -> go.Figure:
     """Plasticity against forgetting rate, both in percent: front, anchors, forgetting limit and pick.
 
     Args:
-        state: of a sweep whose objectives are plasticity and forgetting_rate; told trials are drawn.
+        state: of a sweep whose objectives are plasticity and forgetting_rate; every candidate is drawn, those on the
+            way and between base and trained encoder smaller.
     """
-    ranked = ranked_trials(state)
-    chosen = picked_id(state)
+    ranked = ranked_candidates(state)
+    chosen = picked(state)
     groups = {
         "dominated": [r for r in ranked if r.rank > 1 and r.record.kind != "anchor"],
         "front": [r for r in ranked if r.rank == 1 and r.record.kind != "anchor"],
         "anchor": [r for r in ranked if r.record.kind == "anchor"],
-        "pick": [r for r in ranked if r.record.trial_id == chosen],
+        "pick": [r for r in ranked if r.candidate.key == chosen],
     }
     markers: dict[str, dict[str, Any]] = {
         "dominated": {"color": GREY, "size": 8},
@@ -38,6 +40,7 @@ def front_figure(state: SweepState) -> go.Figure:
     for name, members in groups.items():
         if members:
             figure.add_trace(_points(name, members, markers[name]))
+    figure.update_traces(_error_bars(groups["pick"]), selector={"name": "pick"})
     limit = state.settings.get("forgetting_limit")
     if limit is not None:
         figure.add_vline(x=limit, line={"color": RED, "dash": "dash"}, annotation_text=f"limit {limit:g} %")
@@ -101,16 +104,35 @@ def _points(name: str, members: Sequence[Ranked], marker: Mapping[str, Any]) -> 
         y=[r.point.plasticity for r in members],
         mode="markers+text" if name == "anchor" else "markers",
         name=name,
-        marker=dict(marker),
-        text=[escape(r.record.name) for r in members],
+        marker=dict(marker) | {"size": [marker["size"] * (1.0 if _is_whole(r) else PART_SIZE) for r in members]},
+        text=[escape(r.point.name) if _is_whole(r) else "" for r in members],
         textposition="top center",
         hovertext=[_hover(r) for r in members],
         hoverinfo="text",
     )
 
 
+def _error_bars(picked: Sequence[Ranked]) -> dict[str, Any]:
+    """95 % intervals of the pick, whose upper bound the limit applies to; none where they are unknown."""
+    bars = {}
+    for ranked in picked:
+        point = ranked.point
+        axes = {"error_x": (point.forgetting_rate, point.forgetting_interval),
+                "error_y": (point.plasticity, point.plasticity_interval)}  # fmt: skip
+        for axis, (value, interval) in axes.items():
+            if interval is not None:
+                ends = {"array": [interval.high - value], "arrayminus": [value - interval.low]}
+                bars[axis] = {"symmetric": False, "color": GREEN, "thickness": 1, **ends}
+    return bars
+
+
+def _is_whole(ranked: Ranked) -> bool:
+    """Whether the candidate is what its trial was told with."""
+    return ranked.point.name == ranked.record.name
+
+
 def _hover(ranked: Ranked) -> str:
-    head = f"<b>{escape(ranked.record.name)}</b><br>plasticity {ranked.point.plasticity:+.2f} %"
+    head = f"<b>{escape(ranked.point.name)}</b><br>plasticity {ranked.point.plasticity:+.2f} %"
     params = [f"{escape(name)} = {_show(value)}" for name, value in ranked.record.params.items()]
     return "<br>".join([f"{head}<br>forgetting {ranked.point.forgetting_rate:.2f} %", *params])
 

@@ -11,12 +11,25 @@ from sonar.figures import front_figure, parallel_figure
 from sonar.files import write_whole_text
 from sonar.page import cell, page
 from sonar.search.journal import SweepState, TrialRecord
-from sonar.search.results import front_hypervolume, pick, picked_id, ranked_trials, write_front_csv, write_trials_csv
+from sonar.search.results import (
+    front,
+    front_hypervolume,
+    pick,
+    picked,
+    picked_id,
+    ranked_trials,
+    write_front_csv,
+    write_trials_csv,
+)
 
 __all__ = ["front_figure", "parallel_figure", "write_report"]
 
 # Plotly's own bar has a button that uploads the figure to its maker's cloud.
 _FIGURE_CONFIG = {"displaylogo": False, "responsive": True, "showSendToCloud": False, "plotlyServerURL": ""}
+_FRONT_NOTE = (
+    "<p>From and to: 95 % interval over recordings. Rank 1: no other candidate is better on both axes as measured; "
+    "one of a higher rank is here for its upper bound of forgetting.</p>"
+)
 _FIRST_METRICS = ("plasticity", "forgetting_rate", "forgetting_worst")
 
 
@@ -40,6 +53,7 @@ def write_report(state: SweepState, folder: Path) -> Path:
         _summary(state),
         "<h2>Front</h2>",
         _embed(front_figure(state), "front", True),
+        _front_table(state),
         "<h2>Pick</h2>",
         _pick_section(state),
         _parallel_section(state),
@@ -78,13 +92,36 @@ def _summary(state: SweepState) -> str:
     return f"<p>{' · '.join(parts)}</p>"
 
 
+def _front_table(state: SweepState) -> str:
+    """The candidates of the front; intervals are of 95 % over recordings."""
+    chosen = picked(state)
+    columns = ("candidate", "step", "alpha", "rank", "plasticity", "from", "to", "forgetting_rate", "from", "to")
+    head = "".join(f"<th>{column}</th>" for column in columns)
+    rows = []
+    for ranked in front(state):
+        point, (_, step, alpha) = ranked.point, ranked.candidate.key
+        plastic, forgot = point.plasticity_interval or (None, None), point.forgetting_interval or (None, None)
+        values = (point.name, step, alpha, ranked.rank, point.plasticity, *plastic, point.forgetting_rate, *forgot)
+        look = ' class="pick"' if ranked.candidate.key == chosen else ""
+        rows.append(f'<tr{look} data-candidate="{escape(point.name)}">{"".join(map(cell, values))}</tr>')
+    note = (
+        "<p>From and to: 95 % interval over recordings. Rank 1: no other candidate is better on both axes as measured; "
+    )
+    note += "a higher rank is here for its upper bound of forgetting.</p>"
+    return f"{note}<table><thead><tr>{head}</tr></thead><tbody>\n{chr(10).join(rows)}\n</tbody></table>"
+
+
 def _pick_section(state: SweepState) -> str:
     try:
-        record, chosen = pick(state)
+        ranked, chosen = pick(state)
     except ValueError as error:
         return f"<p>No pick: {escape(str(error))}.</p>"
-    lines = "".join(f"<li>{escape(name)} = {escape(repr(value))}</li>" for name, value in record.params.items())
-    place = f"<p>Checkpoint: <code>{escape(record.checkpoint)}</code></p>" if record.checkpoint else ""
+    lines = "".join(f"<li>{escape(name)} = {escape(repr(value))}</li>" for name, value in ranked.record.params.items())
+    checkpoint = ranked.candidate.checkpoint
+    place = f"<p>Checkpoint: <code>{escape(checkpoint)}</code></p>" if checkpoint else ""
+    alpha = ranked.candidate.key.alpha
+    if alpha < 1:
+        place += f"<p>The encoder lies at alpha {alpha:g} between the base and this checkpoint: export the pick.</p>"
     return f"<p><b>Rule: {escape(chosen.rule)}.</b> {escape(chosen.explanation)}</p><ul>{lines}</ul>{place}"
 
 
@@ -101,7 +138,7 @@ def _table(state: SweepState) -> str:
     found = dict.fromkeys(name for record in state.trials.values() for name in record.metrics)
     first = [name for name in _FIRST_METRICS if name in found]
     names = [*first, *params, *(name for name in found if name not in first)]
-    columns = ["trial", "kind", "status", "rank", *names, "reason"]
+    columns = ["trial", "kind", "status", "best rank", *names, "reason"]
     head = "".join(f"<th>{escape(column)}</th>" for column in columns)
     chosen = picked_id(state)
     order = sorted(state.trials.values(), key=lambda record: (ranks.get(record.trial_id, 10**9), record.trial_id))

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import json
 import os
 import re
 import subprocess
@@ -18,7 +19,10 @@ from sonar.checkpoint import load_checkpoint, save_checkpoint
 from sonar.cli.options import configure
 from sonar.evaluate.metrics import ScoreMatrix, continual_metrics
 from sonar.experiment import TrialConfig
+from sonar.search.journal import Journal
+from sonar.search.run import JOURNAL_FILE
 from sonar.search.sequence import Domain, SequencePlan, SequenceResult
+from sonar.search.stopping import STOP_FILE, StopRequest
 
 
 class Evil:
@@ -108,6 +112,8 @@ def test_help_names_every_command(sonar) -> None:
         (("front", "show", "."), "holds no sweep (no journal.jsonl)"),
         (("front", "pick", "nowhere"), "nowhere holds no sweep"),
         (("sweep", "status", "nowhere"), "nowhere holds no sweep"),
+        (("sweep", "stop", "nowhere"), "nowhere holds no sweep"),
+        (("sweep", "resume", "nowhere"), "nowhere holds no sweep"),
         (("report", "nowhere"), "nowhere holds no sweep"),
     ],
     ids=lambda value: "-".join(value[:2]) if isinstance(value, tuple) else None,
@@ -146,13 +152,81 @@ def test_the_front_of_a_finished_sweep_is_shown_and_picked_from(sonar, sweep: Pa
     status, _, err = sonar("front", "pick", sweep, "--limit", "-90")
     assert status == 2 and "no point forgets at most -90 %" in err
     status, _, err = sonar("front", "pick", sweep, "--rule", "best")
-    assert status == 2 and "there are epsilon and knee" in err
+    assert status == 2 and "there are epsilon, knee, weights, contribution" in err
 
 
 def test_the_status_of_a_sweep_names_what_failed(sonar, sweep: Path) -> None:
     status, out, _ = sonar("sweep", "status", sweep)
     assert status == 0
     assert "13/14 done 0 run 1 fail" in out and "trial-002 failed: plasticity is nan" in out
+
+
+def test_a_sweep_that_nobody_runs_is_not_asked_to_stop(sonar, sweep: Path) -> None:
+    status, out, _ = sonar("sweep", "stop", sweep)
+    assert status == 0 and f"nobody runs {sweep}; resume it by: sonar sweep resume {sweep}" in out
+    assert not (sweep / STOP_FILE).exists()
+
+
+def test_a_running_sweep_is_asked_to_stop_from_another_process_and_its_owner_is_named(sonar, sweep: Path) -> None:
+    with Journal(sweep / JOURNAL_FILE):
+        status, out, _ = sonar("sweep", "status", sweep)
+        assert status == 0 and f"running, owned by process {os.getpid()} on " in out
+        status, out, _ = sonar("sweep", "stop", sweep)
+        assert status == 0 and f"asked process {os.getpid()} on " in out
+        assert StopRequest(sweep)() and f"(process {os.getpid()})" in StopRequest(sweep).by()
+        status, _, err = sonar("sweep", "stop", sweep, "--wait", "0.1")
+        assert status == 2 and "has not ended within 0.1 s" in err
+    status, out, _ = sonar("sweep", "status", sweep, "--json")
+    assert json.loads(out)["word"] == "finished" and json.loads(out)["owner"] is None
+
+
+def test_a_sweep_of_before_its_options_were_kept_is_resumed_by_its_script(sonar, sweep: Path) -> None:
+    status, _, err = sonar("sweep", "resume", sweep)
+    assert status == 2 and "the journal does not say: options; resume by the script" in err
+
+
+PLANNED = """
+from sonar import Sweep, uniform
+from sonar.experiment import SMALL_SCALE
+SWEEP = Sweep(domain="bio", base=SMALL_SCALE, space={"sampling.replay_ratio": uniform(0.3, 0.7)},
+              objectives={"plasticity": "max", "forgetting_rate": "min"}, num_trials=4)
+"""
+
+
+def test_a_plan_says_what_a_run_would_do_and_leaves_nothing(
+    sonar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sonar.search.disk import ModelBytes
+    from sonar.search.plan import Interval, Measured
+
+    step = Interval(0.1, 0.2, 0.3)
+    stages = {"tokenizer": step, "predictor": step, "model": step}
+    measured = Measured("a test", stages, Interval(1.0, 2.0, 3.0), ModelBytes(1_000_000, 3_000_000), {})
+    monkeypatch.setattr("sonar.search.plan.measured_before", lambda *given: measured)
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 4.0})
+    (tmp_path / "mine.py").write_text(PLANNED)
+    status, out, _ = sonar("sweep", "plan", "mine.py", "--concurrent", "2", "--set", "training.seed=9")
+    assert status == 0
+    for line in (
+        "    seed: 9",
+        "anchor-base: the preset",
+        "trial-000: sampling.replay_ratio=0.5",
+        "2 trials at a time, each on 2 CPU, 2 threads",
+        "a step of model: 0.2 s (0.1 to 0.3)",
+        "disk: checkpoints need ",
+        "devices: 0.107 device-hours (0.0533 to 0.16)",
+        "clock: 0.0267 h (0.0133 to 0.04)",
+    ):
+        assert line in out
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.py"]
+    huge = measured._replace(size=ModelBytes(10**15, 10**15))
+    monkeypatch.setattr("sonar.search.plan.measured_before", lambda *given: huge)
+    status, _, err = sonar("sweep", "plan", "mine.py")
+    assert status == 2 and "checkpoints need " in err and "has room for " in err
+    status, _, err = sonar(
+        "sweep", "plan", "mine.py", "--set", "training.num_workers=4", "--set", "training.batch_size=32"
+    )
+    assert status == 2 and "a trial of 4 workers needs 4.01 CPUs; the cluster has 4" in err
 
 
 def test_an_export_is_a_file_that_loads_again(sonar, model: Path, tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import pytest
 
 from sonar.data.synth import write_synth_corpus
 from sonar.evaluate.ledger import read_uses
-from sonar.search.results import front, picked_id, ranked_trials
+from sonar.search.candidates import claimed_checkpoints
+from sonar.search.results import front, pick, ranked_candidates
 from sonar.search.run import read_sweep
 
 SCRIPT = """
@@ -38,7 +39,7 @@ if __name__ == "__main__":
 """
 
 
-CORPORA = ("--data", "bio", "--prior", "prior", "--set", "evaluation.every=1")
+CORPORA = ("--data", "bio", "--prior", "prior", "--set", "evaluation.every=1", "--set", "evaluation.alphas=[0.5]")
 
 
 def run(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
@@ -66,8 +67,8 @@ def test_a_sweep_ends_with_equal_records_failed_trials_off_the_front_and_a_resum
         diverges = record.params.get("optim.lr") == 1e30
         assert record.status == ("failed" if diverges else "told"), record.reason
         assert not diverges or "not finite" in (record.reason or "")
-    chosen = picked_id(state)
-    assert (f"trials/{chosen}/checkpoint" if chosen else "no pick:") in ended.stdout
+    ranked, chosen = pick(state)
+    assert f"checkpoint: {ranked.candidate.checkpoint}" in ended.stdout and chosen.explanation in ended.stdout
     assert "failed" in statuses.values(), "the seed draws no diverging trial; choose another"
     assert not {ranked.record.trial_id for ranked in front(state)} & {t for t, s in statuses.items() if s == "failed"}
     assert state.trials["anchor-base"].metrics["plasticity"] == 0.0
@@ -76,7 +77,16 @@ def test_a_sweep_ends_with_equal_records_failed_trials_off_the_front_and_a_resum
     }
     with (folder / "runs" / "bio" / "trials.csv").open(newline="", encoding="utf-8") as file:
         told = {row["trial_id"]: float(row["plasticity"]) for row in csv.DictReader(file) if row["status"] == "told"}
-    assert told == {ranked.record.trial_id: ranked.point.plasticity for ranked in ranked_trials(state)}
+    ends = [r for r in ranked_candidates(state) if r.candidate.key.step == r.record.last_step]
+    assert told == {r.record.trial_id: r.point.plasticity for r in ends if r.candidate.key.alpha == 1}
+
+    scored = {(r.record.trial_id, *r.candidate.key[1:]) for r in ranked_candidates(state)}
+    for trial_id in told:  # two steps: one point on the way, the end, a place between base and end
+        places = {(0, 1.0)} if trial_id == "anchor-base" else {(1, 1.0), (2, 0.5), (2, 1.0)}
+        assert {key[1:] for key in scored if key[0] == trial_id} == places
+    weights = {str(path.parent) for path in (folder / "runs" / "bio" / "trials").rglob("model.safetensors")}
+    assert weights == claimed_checkpoints(state) == {r.candidate.checkpoint for r in front(state)}
+    assert "disk: checkpoints need" in ended.stdout
 
     uses = read_uses(folder / "runs")
     scored = {f"trial {trial_id}" for trial_id, status in statuses.items() if status == "told"}

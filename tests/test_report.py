@@ -112,10 +112,10 @@ def test_the_tables_numbers_are_the_journals(state: SweepState, tmp_path: Path) 
 
 def test_the_page_gives_the_pick_with_its_reasons(state: SweepState, tmp_path: Path) -> None:
     page = Page(write_report(state, tmp_path).read_text(encoding="utf-8"))
-    record, chosen = pick(state)
-    assert record.trial_id == "t0"
+    ranked, chosen = pick(state)
+    assert ranked.record.trial_id == "t0"
     assert chosen.explanation in page.text
-    marked = [attrs["data-trial"] for tag, attrs in page.tags if tag == "tr" and attrs.get("class") == "pick"]
+    marked = [attrs["data-trial"] for tag, attrs in page.tags if "data-trial" in attrs and attrs.get("class") == "pick"]
     assert marked == ["t0"]
 
 
@@ -162,7 +162,7 @@ def test_a_sweep_without_results_has_a_report_too(tmp_path: Path) -> None:
         "forgetting_limit": 5.0,
     }
     text = write_report(SweepState(settings=settings), tmp_path / "new" / "folder").read_text(encoding="utf-8")
-    assert "No pick: no point forgets at most 5 %" in text
+    assert "No pick: there are no points to pick from" in text
     assert (tmp_path / "new" / "folder" / "front.csv").read_text().count("\n") == 1
 
 

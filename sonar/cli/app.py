@@ -53,7 +53,7 @@ def main(sweep: Sweep) -> None:
 
 def guarded(command: Any) -> None:
     """Run a command; a user's error ends with exit status 2 and its message; SONAR_TRACEBACK=1 shows where it rose."""
-    from sonar.search.state import JournalError
+    from sonar.search.events import JournalError
 
     try:
         command()

@@ -23,14 +23,22 @@ class EvaluationConfig:
 
     Attributes:
         every: steps of the model stage between two points of the forgetting curve; 0: only at the end.
+        alphas: places on the line from the base (0) to the encoder that the run leaves (1) that are scored too, each at
+            the cost of one evaluation, in rising order (WiSE-FT).
     """
 
     every: int = 0
+    alphas: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what is no interval."""
         if self.every < 0:
             raise ValueError(f"every is {self.every}; give the steps between two evaluations, or 0 for none on the way")
+        if list(self.alphas) != sorted(set(self.alphas)) or not all(0 < alpha < 1 for alpha in self.alphas):
+            raise ValueError(
+                f"alphas are {self.alphas}; give rising numbers between 0 and 1, without both: 0 is the base, and the "
+                "encoder that the run leaves is scored in any case"
+            )
 
 
 class CurvePoint(NamedTuple):

@@ -95,8 +95,10 @@ def config_difference(first: RunFolder, second: RunFolder) -> dict[str, tuple[An
 
 
 def _origin(folder: Path) -> tuple[dict[str, Any], str | None]:
-    path = folder / "checkpoint" / "provenance.json"
-    if not path.is_file():
+    # The checkpoint of a trial that is on no front is deleted; the trial's own copy stays.
+    paths = (folder / "checkpoint" / "provenance.json", folder / "provenance.json")
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:
         return {}, None
     made = json.loads(path.read_text(encoding="utf-8"))
     return dict(_flat(made.get("trial", {}))), made.get("base")

@@ -1,24 +1,21 @@
-"""Which configuration comes next: Optuna's ask and tell around the journal, which is the only truth.
-
-The study lives in memory and is rebuilt from the journal, so a resumed sweep asks from the same told trials.
-"""
+"""Which configuration comes next, from the journal alone: a resumed sweep asks from the same told trials."""
 
 from __future__ import annotations
 
 import math
+import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
-
-import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.study import StudyDirection
-from optuna.trial import TrialState, create_trial
 
 from sonar.config import to_dict
 from sonar.experiment import TrialConfig, apply_preset
+from sonar.search.budget import spent_hours, spent_reason
+from sonar.search.first_points import anchor_points, first_points, values_of
 from sonar.search.journal import Journal, TrialRecord
-from sonar.search.space import Choice, Dimension, IntUniform, LogUniform, Sweep, apply, contains
+from sonar.search.samplers import Observed, Params, Proposer, point_key
+from sonar.search.space import Sweep, apply
+from sonar.search.warm import WarmStart
 
 ANCHOR, SEARCH = "anchor", "search"
 
@@ -35,40 +32,47 @@ class Suggestion(NamedTuple):
 class TrialSource:
     """Gives the trials of one sweep and takes their results; every step is in the journal before it counts.
 
-    Order: trials that an earlier driver began and nobody finished, anchors, the base configuration, then Optuna.
-    A trial without finite objectives is failed with the reason, in the journal and in the study.
+    Order: trials that an earlier driver began and nobody finished, anchors (the hypervolume's reference point), the
+    first points (`first_points`), then what the sampler proposes; no point of the space twice. A trial without finite
+    objectives is failed with the reason, and no sampler hears of it.
+
+    Attributes:
+        notes: first points that were left out, and what was taken from an earlier sweep.
+        end_reason: why `suggest` gave None; None before it did.
     """
 
-    def __init__(self, sweep: Sweep, journal: Journal, seed: int) -> None:
-        """Continue from the journal's state; `sweep.num_trials` counts searched trials, not anchors."""
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._sweep, self._journal, self._seed = sweep, journal, seed
-        self._distributions = {key: _distribution(dimension) for key, dimension in sweep.space.items()}
-        ways = sweep.objectives.values()
-        directions = [StudyDirection.MAXIMIZE if way == "max" else StudyDirection.MINIMIZE for way in ways]
-        self._study = optuna.create_study(directions=directions)
-        self._asked: dict[str, optuna.Trial] = {}
-        known = list(journal.state.trials.values())
-        for record in known:
-            if record.kind == SEARCH and record.is_finished:
-                self._study.add_trial(self._frozen(record))
-        self._unfinished = deque(record for record in known if not record.is_finished)
-        begun = {record.trial_id for record in known}
-        self._anchors = deque(name for name in sweep.anchors if f"anchor-{name}" not in begun)
-        self._num_searched = sum(record.kind == SEARCH for record in known)
+    def __init__(self, sweep: Sweep, journal: Journal, seed: int, *, clock: Callable[[], float] = time.time) -> None:
+        """Continue from the journal's state; `clock` gives Unix time, for the budget in hours."""
+        self._sweep, self._journal, self._clock = sweep, journal, clock
+        self._began_s, self._is_resuming = clock(), journal.num_found > 0
+        self._proposer = Proposer(sweep.sampler, sweep.space, list(sweep.objectives.values()), seed)
+        warm = journal.state.settings.get("warm")
+        self._warm = WarmStart(**warm) if warm else None
+        first = first_points(sweep, self._warm)
+        self._first = first.points
+        self.notes = ([self._warm.note] if self._warm else []) + first.notes
+        self._anchor_points = {name: key for key, name in anchor_points(sweep).items()}
+        known = journal.state.trials
+        self._unfinished = deque(record for record in known.values() if not record.is_finished)
+        self._anchors = deque(name for name in sweep.anchors if f"anchor-{name}" not in known)
+        self.end_reason: str | None = None
 
     def suggest(self) -> Suggestion | None:
-        """The next trial, or None when all have been given out."""
+        """The next trial, or None once no more are to be launched, for the rest of this driver's life."""
         if self._unfinished:
+            self._mark_resumed()
             return self._again(self._unfinished.popleft())
         if self._anchors:
             name = self._anchors.popleft()
             return self._record(Suggestion(f"anchor-{name}", ANCHOR, {}, apply_preset(self._sweep.base, name)))
-        if self._num_searched >= self._sweep.num_trials:
+        if self.end_reason is None:
+            hours = spent_hours(self._journal.state, self._clock(), self._began_s)
+            self.end_reason = spent_reason(self._sweep, self._journal.state, hours)
+        params = None if self.end_reason else self._next_point()
+        if params is None:
+            self.end_reason = self.end_reason or "every point of the space was tried"
             return None
-        trial_id = f"trial-{self._num_searched:03d}"
-        params = self._ask(trial_id)
-        self._num_searched += 1
+        trial_id = f"trial-{len(self._searched()):03d}"
         return self._record(Suggestion(trial_id, SEARCH, params, apply(self._sweep, params)))
 
     def tell(self, trial_id: str, metrics: Mapping[str, float], checkpoint: str) -> None:
@@ -83,17 +87,67 @@ class TrialSource:
             return
         finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
         self._journal.append("told", trial_id=trial_id, metrics=finite, checkpoint=checkpoint)
-        if trial := self._asked.pop(trial_id, None):
-            trial.set_constraint("forgetting", self._excess(finite))
-            self._study.tell(trial, [finite[name] for name in self._sweep.objectives])
 
     def fail(self, trial_id: str, reason: str) -> None:
         """Record a trial that ended without a result."""
         self._journal.append("failed", trial_id=trial_id, reason=reason)
-        if trial := self._asked.pop(trial_id, None):
-            self._study.tell(trial, state=TrialState.FAIL)
+
+    def prune(self, trial_id: str, reason: str, metrics: Mapping[str, float]) -> None:
+        """Record a trial that the scheduler stopped, with its last metrics, which are no result."""
+        self._journal.append("pruned", trial_id=trial_id, reason=reason, metrics=dict(metrics))
+
+    def observed(self) -> list[Observed]:
+        """All that the sampler may go by: results of an earlier sweep, ended trials in that order, running ones."""
+        own = [seen for record in self._ended_first() if (seen := self._observe(record))]
+        measured = {point_key(seen.params) for seen in own}
+        warm = [
+            self._told(told["params"], told["metrics"])
+            for told in (self._warm.told if self._warm else ())
+            if point_key(told["params"]) not in measured
+        ]
+        return warm + own
+
+    def _searched(self) -> list[TrialRecord]:
+        return [record for record in self._journal.state.trials.values() if record.kind == SEARCH]
+
+    def _next_point(self) -> dict[str, Any] | None:
+        searched = self._searched()
+        taken = {point_key(record.params) for record in searched} | set(self._anchor_points.values())
+        for point in self._first:
+            if point_key(point) not in taken:
+                return dict(point)
+        return self._proposer.propose(self.observed(), taken, len(searched))
+
+    def _ended_first(self) -> list[TrialRecord]:
+        records = self._journal.state.trials.values()
+        ended = sorted((r for r in records if r.is_finished), key=lambda record: record.ended_s or 0.0)
+        return ended + [record for record in records if not record.is_finished]
+
+    def _observe(self, record: TrialRecord) -> Observed | None:
+        """A trial as the sampler sees it; None for a failed one, and for an anchor that is no point of the space."""
+        params: Params = record.params
+        if record.kind == ANCHOR and (name := record.trial_id.removeprefix("anchor-")) in self._anchor_points:
+            params = values_of(apply_preset(self._sweep.base, name), self._sweep)
+        elif record.kind != SEARCH:
+            return None
+        if record.status == "told":
+            return self._told(params, record.metrics)
+        if record.status == "pruned":
+            return Observed(params, "pruned")
+        return None if record.is_finished else Observed(params, "running")
+
+    def _told(self, params: Params, metrics: Mapping[str, float]) -> Observed:
+        values = tuple(metrics[name] for name in self._sweep.objectives)
+        return Observed(params, "told", values, metrics["forgetting_rate"] - self._sweep.forgetting_limit)
+
+    def _mark_resumed(self) -> None:
+        """Once, before the first trial that a driver on an older journal gives out; one that gives none leaves none."""
+        if self._is_resuming:
+            self._journal.append("resumed")
+            self._is_resuming = False
 
     def _record(self, suggestion: Suggestion) -> Suggestion:
+        self._mark_resumed()
         self._journal.append(
             "suggested",
             trial_id=suggestion.trial_id,
@@ -108,54 +162,4 @@ class TrialSource:
         if record.kind == ANCHOR:
             config = apply_preset(self._sweep.base, record.trial_id.removeprefix("anchor-"))
             return Suggestion(record.trial_id, ANCHOR, {}, config)
-        self._study.enqueue_trial(record.params)
-        self._asked[record.trial_id] = self._study.ask(self._distributions)
         return Suggestion(record.trial_id, SEARCH, dict(record.params), apply(self._sweep, record.params))
-
-    def _ask(self, trial_id: str) -> dict[str, Any]:
-        """Parameters that depend on the told trials, the seed and the trial's number only."""
-        if self._num_searched == 0 and (first := _base_point(self._sweep)) is not None:
-            self._study.enqueue_trial(first)
-        self._study.sampler = optuna.samplers.TPESampler(
-            multivariate=True,
-            constant_liar=True,
-            n_startup_trials=8,
-            seed=self._seed * 100_003 + self._num_searched,
-        )
-        trial = self._asked[trial_id] = self._study.ask(self._distributions)
-        return dict(trial.params)
-
-    def _frozen(self, record: TrialRecord) -> optuna.trial.FrozenTrial:
-        if record.status != "told":
-            return create_trial(state=TrialState.FAIL, params=record.params, distributions=self._distributions)
-        return create_trial(
-            values=[record.metrics[name] for name in self._sweep.objectives],
-            params=record.params,
-            distributions=self._distributions,
-            constraints={"forgetting": self._excess(record.metrics)},
-        )
-
-    def _excess(self, metrics: Mapping[str, float]) -> float:
-        """How far forgetting is above the sweep's limit, in percent; what the sampler sees as its constraint."""
-        return metrics["forgetting_rate"] - self._sweep.forgetting_limit
-
-
-def _distribution(dimension: Dimension) -> BaseDistribution:
-    if isinstance(dimension, Choice):
-        return CategoricalDistribution(dimension.values)
-    if isinstance(dimension, IntUniform):
-        return IntDistribution(dimension.low, dimension.high)
-    return FloatDistribution(dimension.low, dimension.high, log=isinstance(dimension, LogUniform))
-
-
-def _base_point(sweep: Sweep) -> dict[str, Any] | None:
-    """The base configuration as a point of the space, or None where it lies outside."""
-    values: dict[str, Any] = {}
-    for key, dimension in sweep.space.items():
-        value: Any = sweep.base
-        for part in key.split("."):
-            value = getattr(value, part)
-        if not contains(dimension, value):
-            return None
-        values[key] = value
-    return values

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from sonar.mirror import RunRecord, SeriesPoint, Status, SweepSnapshot
+from sonar.search.candidates import claimed_checkpoints, describe_place
 from sonar.search.journal import SweepState, TrialRecord
-from sonar.search.results import front_hypervolume, picked_id, ranked_trials
+from sonar.search.results import front, front_hypervolume, picked, ranked_trials
 
 _STATUS: dict[str, Status] = {
     "suggested": "SCHEDULED",
     "started": "RUNNING",
+    "paused": "SCHEDULED",
     "told": "FINISHED",
     "failed": "FAILED",
     "pruned": "KILLED",
@@ -28,9 +30,8 @@ def snapshot(state: SweepState, *, finished: bool, artifacts: Sequence[Path] = (
         finished: whether the sweep has ended.
         artifacts: files to show on the parent run.
     """
-    ranks = {ranked.record.trial_id: ranked.rank for ranked in ranked_trials(state)}
-    chosen = picked_id(state)
-    trials = [_trial(record, ranks.get(record.trial_id), chosen, state) for record in state.trials.values()]
+    places = _pareto_tags(state)
+    trials = [_trial(record, places.get(record.trial_id, {}), state) for record in state.trials.values()]
     return SweepSnapshot(sweep=_sweep(state, finished), trials=trials, artifacts=artifacts)
 
 
@@ -51,12 +52,26 @@ def _sweep(state: SweepState, finished: bool) -> RunRecord:
     )
 
 
-def _trial(record: TrialRecord, rank: int | None, chosen: str | None, state: SweepState) -> RunRecord:
+def _pareto_tags(state: SweepState) -> dict[str, dict[str, str]]:
+    """Of every trial that has candidates: its best rank, which of them are on the front, which one is picked."""
+    tags = {ranked.record.trial_id: {"pareto.rank": str(ranked.rank)} for ranked in ranked_trials(state)}
+    on_front: dict[str, list[str]] = {}
+    for ranked in front(state):
+        on_front.setdefault(ranked.record.trial_id, []).append(describe_place(ranked.candidate.key))
+    for trial_id, places in on_front.items():
+        tags[trial_id]["pareto.front"] = ", ".join(places)
+    if chosen := picked(state):
+        tags[chosen.trial_id]["pareto.pick"] = describe_place(chosen)
+    return tags
+
+
+def _trial(record: TrialRecord, pareto: Mapping[str, str], state: SweepState) -> RunRecord:
     created = state.created_s or 0.0
-    tags = {"domain": state.settings["domain"], "kind": record.kind, "checkpoint": record.checkpoint or ""}
+    is_kept = record.checkpoint in claimed_checkpoints(state)
+    tags = {"domain": state.settings["domain"], "kind": record.kind}
+    tags |= {"checkpoint": record.checkpoint or "" if is_kept else ""}
     tags |= {"reason": record.reason} if record.reason else {}
-    tags |= {"pareto.rank": str(rank)} if rank is not None else {}
-    tags |= {"pareto.pick": "true"} if record.trial_id == chosen else {}
+    tags |= pareto
     return RunRecord(
         key=record.trial_id,
         name=record.name,

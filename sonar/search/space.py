@@ -5,15 +5,18 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from sonar.config import ConfigError, dotted_keys, nearest_key, override
+from sonar.search.convergence import Convergence
 from sonar.search.dominance import Direction
+from sonar.search.halving import NO_POINTS, HalvingConfig
 
 if TYPE_CHECKING:
     from sonar.experiment import TrialConfig
 
 Scalar: TypeAlias = bool | int | float | str | None
+SamplerName: TypeAlias = Literal["tpe", "nsga2", "nsga3", "gp", "random"]
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,12 @@ class Sweep:
         num_trials: trials to search, anchors not counted.
         forgetting_limit: highest forgetting rate of a pick, percent.
         anchors: presets that run first; they fix the axes and the reference point of the hypervolume.
+        halving: when a trial is stopped early; None: all run to their end. It needs `evaluation.every`.
         name: the sweep's own name; the domain where none is given. Names a folder, an experiment and a study.
+        sampler: of the points after the first ones, by its name in Optuna.
+        budget_hours: no trial is launched once the sweep has run this long, over all its drivers; None: no limit.
+        converge: no trial is launched once the hypervolume has come to rest; None: whatever it does.
+        warm_start: folder of an earlier sweep to begin from.
     """
 
     domain: str
@@ -112,13 +120,19 @@ class Sweep:
     num_trials: int
     forgetting_limit: float = 5.0
     anchors: tuple[str, ...] = ("base", "dcpt")
+    halving: HalvingConfig | None = None
     name: str = ""
+    sampler: SamplerName = "tpe"
+    budget_hours: float | None = None
+    converge: Convergence | None = None
+    warm_start: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "space", dict(self.space))
         object.__setattr__(self, "objectives", dict(self.objectives))
         object.__setattr__(self, "name", self.name or self.domain)
         _check_scalars(self)
+        _check_search(self)
         _check_space(self)
 
 
@@ -152,9 +166,38 @@ def contains(dimension: Dimension, value: Any) -> bool:
     return not isinstance(value, bool) and isinstance(value, numbers) and dimension.low <= value <= dimension.high
 
 
+def num_points(space: Mapping[str, Dimension]) -> float:
+    """How many different points a space has; infinity where a dimension is continuous."""
+    sizes = [
+        len(dim.values)
+        if isinstance(dim, Choice)
+        else dim.high - dim.low + 1
+        if isinstance(dim, IntUniform)
+        else math.inf
+        for dim in space.values()
+    ]
+    return math.prod(sizes)
+
+
 def describe_space(space: Mapping[str, Dimension]) -> dict[str, dict[str, Any]]:
     """The space as plain values for the journal: {"a.b": {"type": "Uniform", "low": 0.1, "high": 0.7}}."""
     return {key: {"type": type(dim).__name__, **dataclasses.asdict(dim)} for key, dim in space.items()}
+
+
+def read_space(described: Mapping[str, Mapping[str, Any]]) -> dict[str, Dimension]:
+    """The space that `describe_space` described, also after JSON.
+
+    Raises:
+        ConfigError: a kind of dimension that there is not.
+    """
+    kinds: dict[str, Any] = {kind.__name__: kind for kind in (Uniform, LogUniform, IntUniform, Choice)}
+    space = {}
+    for key, fields in described.items():
+        kind, values = fields["type"], {name: value for name, value in fields.items() if name != "type"}
+        if kind not in kinds:
+            raise ConfigError(f"space: {key!r} is a {kind!r}; there are {', '.join(kinds)}")
+        space[key] = kinds[kind](**{n: tuple(v) if isinstance(v, list) else v for n, v in values.items()})
+    return space
 
 
 def _check_bounds(low: float, high: float, name: str) -> None:
@@ -175,6 +218,16 @@ def _check_scalars(sweep: Sweep) -> None:
     wrong = {name: way for name, way in sweep.objectives.items() if way not in ("max", "min")}
     if wrong or not sweep.objectives:
         raise ConfigError(f"objectives: got {sweep.objectives!r}; allowed: 'max' or 'min' for each metric")
+
+
+def _check_search(sweep: Sweep) -> None:
+    """How the search goes on and ends."""
+    if sweep.sampler not in get_args(SamplerName):
+        raise ConfigError(f"sampler: got {sweep.sampler!r}; allowed: {', '.join(get_args(SamplerName))}")
+    if sweep.budget_hours is not None and not 0 < sweep.budget_hours < math.inf:
+        raise ConfigError(f"budget_hours: got {sweep.budget_hours!r}; allowed: a number of hours above 0")
+    if sweep.halving is not None and not sweep.base.evaluation.every:
+        raise ConfigError(f"halving: {NO_POINTS}")
 
 
 def _check_space(sweep: Sweep) -> None:

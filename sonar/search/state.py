@@ -1,40 +1,14 @@
 """What a journal's events mean: the state of a sweep and of each of its trials; pure."""
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+from sonar.search.events import Event, JournalError, check_fields, check_finite
+
 KINDS = ("anchor", "search")
 FINISHED = ("told", "failed", "pruned")
-
-# Required fields of each event, then those that may be there.
-EVENT_FIELDS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
-    "sweep_created": (
-        frozenset({"config", "space", "objectives", "seed"}),
-        frozenset({"name", "domain", "num_trials", "anchors", "forgetting_limit", "provenance"}),
-    ),
-    "suggested": (frozenset({"trial_id", "kind", "params"}), frozenset({"name", "config"})),
-    "started": (frozenset({"trial_id"}), frozenset({"host"})),
-    "reported": (frozenset({"trial_id", "step", "metrics"}), frozenset()),
-    "checkpointed": (frozenset({"trial_id", "step", "checkpoint"}), frozenset()),
-    "told": (frozenset({"trial_id", "metrics", "checkpoint"}), frozenset()),
-    "failed": (frozenset({"trial_id", "reason"}), frozenset({"metrics"})),
-    "pruned": (frozenset({"trial_id", "reason"}), frozenset({"metrics"})),
-}
-
-
-class JournalError(RuntimeError):
-    """An event that contradicts the journal, or a journal that cannot be written."""
-
-
-class Event(NamedTuple):
-    """One line of a journal: its place, Unix time in seconds, what happened and its values."""
-
-    seq: int
-    time_s: float
-    event: str
-    data: dict[str, Any]
+LAST_STEP = "model/steps"  # metric of a told trial: steps that its model stage had
 
 
 class Report(NamedTuple):
@@ -55,10 +29,10 @@ class TrialRecord:
         name: for people; the id where none was given.
         params: the suggested point of the space; empty for an anchor.
         config: the whole of the trial's config as plain values, where it was recorded.
-        status: the last of suggested, started, told, failed, pruned.
+        status: the last of suggested, started, paused, told, failed, pruned.
         metrics: finite; only a told trial has them.
         reports: while it ran, in the order in which they came.
-        reason: why it failed or was pruned.
+        reason: why it failed, was pruned or is paused.
         checkpoint: folder of its last checkpoint, None where there is none.
         num_starts: 2 or more for a trial that was resumed.
         started_s: Unix time of its first start.
@@ -84,14 +58,62 @@ class TrialRecord:
         """Whether the trial has ended, well or not."""
         return self.status in FINISHED
 
+    @property
+    def last_step(self) -> int | None:
+        """Steps of the encoder that a told trial left; None where there is none."""
+        return int(self.metrics.get(LAST_STEP, 0)) if self.status == "told" else None
+
+
+class CandidateKey(NamedTuple):
+    """Which encoder: theta0 + alpha (theta - theta0), theta as the trial's model stage had it after `step` steps."""
+
+    trial_id: str
+    step: int
+    alpha: float
+
+
+class CandidateRecord(NamedTuple):
+    """An encoder that was scored, and that can be taken as long as it is not discarded.
+
+    Attributes:
+        key: which one.
+        metrics: finite, the objectives among them.
+        checkpoint: folder of theta, which several candidates of different alpha share; None: it was not saved.
+        discarded: why its claim on the checkpoint was given up, None while it has one.
+    """
+
+    key: CandidateKey
+    metrics: dict[str, float]
+    checkpoint: str | None
+    discarded: str | None = None
+
 
 @dataclass
 class SweepState:
-    """A sweep as its journal tells it; `settings` are the values of `sweep_created`, empty before it."""
+    """A sweep as its journal tells it.
+
+    Attributes:
+        settings: the values of `sweep_created`, as changed since; empty before it.
+        created_s: Unix time of `sweep_created`.
+        trials: by id, in the order in which they were suggested.
+        candidates: of all trials, in the order in which they came; what a trial was told with is one of them.
+        end_reason: why the last driver launched no more trials; None while one may be at work.
+        last_s: Unix time of the last event.
+        spent_s: how long drivers have been at work: the time between events, but for what lies before `resumed`.
+    """
 
     settings: dict[str, Any] = field(default_factory=dict)
     created_s: float | None = None
     trials: dict[str, TrialRecord] = field(default_factory=dict)
+    candidates: dict[CandidateKey, CandidateRecord] = field(default_factory=dict)
+    end_reason: str | None = None
+    last_s: float | None = None
+    spent_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        """What the given trials were told with are candidates."""
+        told = [_told_candidate(record) for record in self.trials.values() if record.status == "told"]
+        self.candidates = {candidate.key: candidate for candidate in told} | self.candidates
 
     def apply(self, event: Event) -> None:
         """Take one event into the state, or leave the state as it was.
@@ -101,13 +123,34 @@ class SweepState:
             ValueError: a told metric that is missing or not finite.
         """
         record = self.check(event)
-        if record is None:
-            self.settings, self.created_s = dict(event.data), event.time_s
-        else:
+        if record is not None:
             self.trials[record.trial_id] = record
+            if event.event in ("candidate", "discarded"):
+                self._set(self._next_candidate(event))
+            elif event.event == "told":
+                self._set(_told_candidate(record))
+        elif event.event in ("sweep_created", "sweep_changed"):
+            self.settings = {**self.settings, **event.data}
+            self.created_s = event.time_s if self.created_s is None else self.created_s
+        else:
+            self.end_reason = event.data.get("reason")
+        if self.last_s is not None and event.event != "resumed":
+            self.spent_s += max(0.0, event.time_s - self.last_s)
+        self.last_s = event.time_s
+
+    def _set(self, candidate: CandidateRecord) -> None:
+        self.candidates[candidate.key] = candidate
+
+    def without(self, trial_ids: Collection[str]) -> "SweepState":
+        """The state as if these trials had never been."""
+        return replace(
+            self,
+            trials={trial_id: record for trial_id, record in self.trials.items() if trial_id not in trial_ids},
+            candidates={key: record for key, record in self.candidates.items() if key.trial_id not in trial_ids},
+        )
 
     def check(self, event: Event) -> TrialRecord | None:
-        """The record that an event leads to, None for `sweep_created`; nothing changes. Raises as `apply`."""
+        """The record that an event leads to, None for one of the whole sweep; nothing changes. Raises as `apply`."""
         check_fields(event.event, event.data)
         if event.event == "sweep_created":
             if self.settings:
@@ -115,7 +158,7 @@ class SweepState:
             return None
         if not self.settings:
             raise JournalError(f"{event.event}: the first event must be sweep_created")
-        return self._next_record(event)
+        return self._next_record(event) if "trial_id" in event.data else None
 
     def _next_record(self, event: Event) -> TrialRecord:
         trial_id = event.data["trial_id"]
@@ -126,11 +169,31 @@ class SweepState:
             return _suggested(event)
         if known is None:
             raise JournalError(f"{event.event}: trial {trial_id!r} was never suggested")
+        if event.event in ("candidate", "discarded"):
+            self._next_candidate(event)
+        if event.event == "discarded":  # also of a trial that has ended, when a later one is better
+            return known
         if known.is_finished:
             raise JournalError(f"{event.event}: trial {trial_id!r} has already ended ({known.status})")
         if event.event == "told":
-            check_told(event.data["metrics"], self.settings["objectives"], trial_id)
+            check_finite(event, self.settings["objectives"])
         return _advance(known, event)
+
+    def _next_candidate(self, event: Event) -> CandidateRecord:
+        """What a `candidate` or `discarded` leads to."""
+        data = event.data
+        key = CandidateKey(data["trial_id"], int(data["step"]), float(data["alpha"]))
+        known = self.candidates.get(key)
+        if event.event == "candidate":
+            if known is not None:
+                raise JournalError(f"candidate: {_name(key)} is there already")
+            if not 0.0 <= key.alpha <= 1.0:
+                raise JournalError(f"candidate: {_name(key)}: alpha must lie in [0, 1]")
+            check_finite(event, self.settings["objectives"])
+            return CandidateRecord(key, _floats(data["metrics"]), data["checkpoint"])
+        if known is None or known.discarded is not None:
+            raise JournalError(f"discarded: {_name(key)} is no candidate{'' if known is None else ' any more'}")
+        return known._replace(discarded=data["reason"])
 
 
 def replay(events: Iterable[Event]) -> SweepState:
@@ -146,24 +209,17 @@ def replay(events: Iterable[Event]) -> SweepState:
     return state
 
 
-def check_fields(event: str, data: Mapping[str, Any]) -> None:
-    """Raise JournalError unless the event is known and has the fields that it must have, and no others."""
-    if event not in EVENT_FIELDS:
-        raise JournalError(f"unknown event {event!r}; known: {', '.join(EVENT_FIELDS)}")
-    required, optional = EVENT_FIELDS[event]
-    if missing := sorted(required - data.keys()):
-        raise JournalError(f"{event}: not given: {', '.join(missing)}")
-    if unknown := sorted(data.keys() - required - optional):
-        raise JournalError(f"{event}: unknown: {', '.join(unknown)}; allowed: {', '.join(required | optional)}")
+def _told_candidate(record: TrialRecord) -> CandidateRecord:
+    assert record.last_step is not None
+    return CandidateRecord(CandidateKey(record.trial_id, record.last_step, 1.0), record.metrics, record.checkpoint)
 
 
-def check_told(metrics: Mapping[str, float], objectives: Iterable[str], trial_id: str) -> None:
-    """Raise ValueError unless every metric is a finite number and every objective is among them."""
-    for name, value in metrics.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise ValueError(f"told: trial {trial_id!r}: {name} is {value!r}; allowed: a finite number")
-    if missing := [name for name in objectives if name not in metrics]:
-        raise ValueError(f"told: trial {trial_id!r} lacks the objective {', '.join(missing)}; fail it instead")
+def _floats(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {name: float(value) for name, value in metrics.items()}
+
+
+def _name(key: CandidateKey) -> str:
+    return f"step {key.step} of trial {key.trial_id!r} at alpha {key.alpha:g}"
 
 
 def _suggested(event: Event) -> TrialRecord:
@@ -183,14 +239,17 @@ def _advance(record: TrialRecord, event: Event) -> TrialRecord:
     data, now = event.data, event.time_s
     if event.event == "started":
         first = now if record.started_s is None else record.started_s
-        return replace(record, status="started", num_starts=record.num_starts + 1, started_s=first)
+        return replace(record, status="started", reason=None, num_starts=record.num_starts + 1, started_s=first)
     if event.event == "reported":
-        report = Report(data["step"], now, {name: float(value) for name, value in data["metrics"].items()})
+        report = Report(data["step"], now, _floats(data["metrics"]))
         return replace(record, reports=(*record.reports, report))
     if event.event == "checkpointed":
         return replace(record, checkpoint=data["checkpoint"])
     if event.event == "told":
-        metrics = {name: float(value) for name, value in data["metrics"].items()}
         checkpoint = data["checkpoint"] or record.checkpoint
-        return replace(record, status="told", metrics=metrics, checkpoint=checkpoint, ended_s=now)
+        return replace(record, status="told", metrics=_floats(data["metrics"]), checkpoint=checkpoint, ended_s=now)
+    if event.event == "candidate":
+        return record
+    if event.event == "paused":
+        return replace(record, status="paused", reason=data["reason"])
     return replace(record, status=event.event, reason=data["reason"], ended_s=now)

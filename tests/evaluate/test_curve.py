@@ -65,3 +65,6 @@ def test_a_repeated_step_replaces_its_point_and_those_after_it(tmp_path: Path) -
 def test_a_negative_interval_is_refused() -> None:
     with pytest.raises(ValueError, match="every is -1; give the steps between two evaluations, or 0"):
         EvaluationConfig(every=-1)
+    for alphas in ((0.5, 0.25), (0.5, 0.5), (0.0, 0.5), (0.5, 1.0)):
+        with pytest.raises(ValueError, match=r"alphas are .*; give rising numbers between 0 and 1, without both"):
+            EvaluationConfig(alphas=alphas)

@@ -19,6 +19,7 @@ from sonar.search.tuner import plan_slots
         (1, {"CPU": 8.0}, 99, {"CPU": 1.0}, 8, 1),
         (1, {"CPU": 8.0, "GPU": 2.0}, None, {"CPU": 1.0, "GPU": 1.0}, 2, 1),
         (1, {"CPU": 8.0, "GPU": 0.0}, None, {"CPU": 1.0}, 8, 1),
+        (1, {"CPU": 2.0, "GPU": 8.0}, None, {"CPU": 1.0, "GPU": 1.0}, 2, 1),
         (4, {"CPU": 64.0, "GPU": 8.0}, None, {"CPU": 0.01}, 2, 1),
         (4, {"CPU": 64.0, "GPU": 8.0}, 1, {"CPU": 0.01}, 1, 1),
     ],
@@ -51,7 +52,12 @@ def test_all_concurrent_trials_and_their_workers_fit_the_cluster(num_workers: in
     ("num_workers", "cluster", "message"),
     [
         (4, {"CPU": 2.0}, "a trial of 4 workers needs .*CPUs; the cluster has 2. Lower training.num_workers or add"),
-        (2, {"CPU": 64.0, "GPU": 1.0}, "a trial of 2 workers needs .*GPUs; the cluster has 1. Lower"),
+        (
+            2,
+            {"CPU": 64.0, "GPU": 1.0},
+            "a trial of 2 workers needs 2 GPUs and .* CPUs; the cluster has 1 and 64. Lower",
+        ),
+        (1, {"GPU": 1.0}, "a trial of 1 workers needs 1 GPUs and 1 CPUs; the cluster has 1 and 0"),
         (1, {}, "a trial of 1 workers needs .*CPUs; the cluster has 0"),
     ],
 )
@@ -95,6 +101,7 @@ def test_our_metrics_are_told_from_what_tune_puts_beside_them() -> None:
         "time_total_s": 9.0,
         "done": True,
         "checkpoint_path": "/x",
+        "has_ended": True,
         "trial_id": "abc",
         "config": {"a": 1},
     }

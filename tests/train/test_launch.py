@@ -13,9 +13,9 @@ from torch import nn
 from sonar.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from sonar.data.stream import ClipStore
 from sonar.train.adapt import Mixture
-from sonar.train.launch import ADAPTED_FOLDER, DIVERGED_FILE, launch_adapt
+from sonar.train.launch import ADAPTED_FOLDER, DIVERGED_FILE, PLACEMENT_FILE, STOPPED_FILE, Around, launch_adapt
 from sonar.train.loop import StepReport
-from sonar.train.stages import Observe
+from sonar.train.stages import Observe, TrainingStopped, never
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -65,7 +65,7 @@ def test_two_workers_finish_and_leave_an_adapted_checkpoint(local_ray: None, tmp
         training__predictor_steps=2,
     ).adapt_config()
     adapted, metrics = launch_adapt(
-        str(tmp_path / "base"), mixture, config, tmp_path / "trial", observe=observer(tmp_path / "seen")
+        str(tmp_path / "base"), mixture, config, tmp_path / "trial", Around(observe=observer(tmp_path / "seen"))
     )
     assert (tmp_path / "seen").read_text() == "".join(f"model {step}\n" for step in range(1, STEPS + 1))
     assert metrics["model/seen"] == STEPS == metrics["model/steps"]
@@ -78,3 +78,24 @@ def test_two_workers_finish_and_leave_an_adapted_checkpoint(local_ray: None, tmp
         assert all(bool(value.isfinite().all()) for value in found_tensors.values())
         assert {name.split(".")[0] for name in changed(before, found_tensors)} == {"0", "1", "2"}
     assert torch.allclose(adapted.tokenizer.codebook.vectors.norm(dim=1), torch.ones(16), atol=1e-6)
+
+
+def test_two_workers_that_are_asked_to_stop_stop_after_the_same_step_and_go_on_from_it(
+    local_ray: None, tmp_path: Path
+) -> None:
+    _, mixture = write_inputs(tmp_path)
+    config = make_config(training__num_workers=2, training__tokenizer_steps=0, training__predictor_steps=0)
+    seen = tmp_path / "seen"
+
+    def has_seen_three() -> bool:
+        return seen.exists() and "model 3" in seen.read_text()
+
+    around = Around(observe=observer(seen), is_stopping=has_seen_three)
+    where = (str(tmp_path / "base"), mixture, config.adapt_config(), tmp_path / "trial")
+    with pytest.raises(TrainingStopped, match="stopped after step 3 of model"):
+        launch_adapt(*where, around)
+    assert not (tmp_path / "trial" / STOPPED_FILE).exists()
+    _, metrics = launch_adapt(*where, around._replace(is_stopping=never))
+    assert seen.read_text() == "".join(f"model {step}\n" for step in range(1, STEPS + 1))  # none twice
+    assert metrics["model/steps"] == STEPS
+    assert len((tmp_path / "trial" / PLACEMENT_FILE).read_text()) == 36  # for who looks after it

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -27,8 +27,13 @@ from sonar.cli.options import (
 
 if TYPE_CHECKING:
     from sonar.search.journal import SweepState
-    from sonar.search.run import RunOptions
+    from sonar.search.run import SweepEnd
+    from sonar.search.settings import RunOptions
     from sonar.search.space import Sweep
+
+
+STOPPED = 75  # exit status of a sweep that can be resumed, the "try again later" of sysexits.h
+ABORTED = 130  # the shell's status of what Ctrl-C ended
 
 
 def register_run(app: typer.Typer) -> None:
@@ -37,8 +42,13 @@ def register_run(app: typer.Typer) -> None:
     app.command("run", context_settings=settings)(run_file)
 
 
-def run_script(sweep: Sweep) -> Callable[[], Any]:
-    """The command line of a sweep script, as a function that reads sys.argv."""
+def run_script(sweep: Sweep, act: Callable[[Sweep, RunOptions], None] | None = None) -> Callable[[], Any]:
+    """The command line of a sweep script, as a function that reads sys.argv.
+
+    Args:
+        sweep: of the script.
+        act: what to do with it under its options; None: run it.
+    """
 
     def command(
         data: Data = None,
@@ -52,13 +62,22 @@ def run_script(sweep: Sweep) -> Callable[[], Any]:
         trials: Annotated[int | None, typer.Option(help="Searched trials; anchors come on top.")] = None,
         smoke: Annotated[bool, typer.Option("--smoke", help="Few short trials: minutes on two cores.")] = False,
         resume: Annotated[bool, typer.Option("--resume", help="Continue a sweep of this name.")] = False,
+        keep_all: Annotated[bool, typer.Option("--keep-all", help="Keep checkpoints that are on no front.")] = False,
         seed: Annotated[int, typer.Option(help="Of the sampler.")] = 0,
         ray_address: RayAddress = "auto",
         concurrent: Annotated[int | None, typer.Option(help="Trials at a time; default: as many as fit.")] = None,
+        sampler: Annotated[str | None, typer.Option(help="tpe, nsga2, nsga3, gp or random.")] = None,
+        budget_hours: Annotated[float | None, typer.Option(help="Launch no trial after this many hours.")] = None,
+        converge: Annotated[
+            str | None, typer.Option(help="TRIALS:PERCENT, as in 8:1: stop once so many added less hypervolume.")
+        ] = None,
+        warm_start: Annotated[Path | None, typer.Option(help="Folder of an earlier sweep to begin from.")] = None,
         mlflow: Annotated[str | None, typer.Option(help="Tracking URI; default: SQLite in the storage.")] = None,
     ) -> None:
+        from sonar.search.convergence import parse_convergence
         from sonar.search.prepare import Sources
-        from sonar.search.run import RunOptions
+        from sonar.search.settings import RunOptions
+        from sonar.search.space import SamplerName
 
         shaped = shrink(sweep) if smoke else sweep
         shaped = replace(
@@ -66,6 +85,10 @@ def run_script(sweep: Sweep) -> Callable[[], Any]:
             base=configure(shaped.base, config_file, assignments, base, tokenizer),
             num_trials=shaped.num_trials if trials is None else trials,
             name=name or sweep.name,
+            sampler=cast(SamplerName, sampler or sweep.sampler),
+            budget_hours=sweep.budget_hours if budget_hours is None else budget_hours,
+            converge=parse_convergence(converge) if converge else sweep.converge,
+            warm_start=str(warm_start) if warm_start else sweep.warm_start,
         )
         options = RunOptions(
             sources=Sources(sweep.domain, data, tuple(prior or ())),
@@ -74,8 +97,10 @@ def run_script(sweep: Sweep) -> Callable[[], Any]:
             max_concurrent=concurrent,
             seed=seed,
             resume=resume,
+            mlflow=mlflow,
+            keep_all=keep_all,
         )
-        _run(shaped, options, mlflow)
+        (act or run)(shaped, options)
 
     command.__doc__ = f"Search the {sweep.domain} sweep: {', '.join(sweep.space)}."
     script = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -85,27 +110,45 @@ def run_script(sweep: Sweep) -> Callable[[], Any]:
 
 def run_file(context: typer.Context, script: Annotated[Path, typer.Argument(help="A script with a SWEEP.")]) -> None:
     """Run a sweep script; its options follow its name (`sonar sweep run sweeps/bio.py --help`)."""
+    run_script(read_script(script))(context.args)  # type: ignore[call-arg]
+
+
+def read_script(script: Path) -> Sweep:
+    """The SWEEP of a script."""
+    if not script.is_file():
+        raise FileNotFoundError(f"no sweep script at {script}; see sweeps/bio.py for one")
     found = runpy.run_path(str(script)).get("SWEEP")
     if found is None:
         raise ValueError(f"{script} defines no SWEEP; see sweeps/bio.py for one")
-    run_script(found)(context.args)  # type: ignore[call-arg]
+    return found
 
 
-def _run(sweep: Sweep, options: RunOptions, mlflow_uri: str | None) -> None:
+def run(sweep: Sweep, options: RunOptions) -> None:
+    """Run a sweep, mirror it, and say what came out of it.
+
+    Raises:
+        SystemExit: with `STOPPED` where it was asked to stop, with `ABORTED` where a second signal ended it.
+    """
     from sonar.report import write_report
     from sonar.search.results import ranked_trials
     from sonar.search.run import run_sweep
     from sonar.search.snapshot import snapshot
+    from sonar.search.stopping import Aborted
     from sonar.tracking import MirrorThread, MlflowMirror
 
     folder = options.storage / sweep.name
-    uri = mlflow_uri or f"sqlite:///{(options.storage / 'mlflow.db').resolve()}"
+    uri = options.mlflow or f"sqlite:///{(options.storage / 'mlflow.db').resolve()}"
     mirror = MirrorThread(MlflowMirror(uri, sweep.name).sync)
     try:
-        state = run_sweep(sweep, options, _say, lambda state: mirror.submit(snapshot(state, finished=False)))
+        end = run_sweep(sweep, options, _say, lambda state: mirror.submit(snapshot(state, finished=False)))
+        _exit_if_stopped(end, folder)
+        state = end.state
         page = write_report(state, folder)
         artifacts = [folder / name for name in ("front.html", "front.csv", "trials.csv")]
         mirror.submit(snapshot(state, finished=True, artifacts=artifacts))
+    except Aborted:
+        typer.echo(f"aborted; running trials go on from their last saved state: sonar sweep resume {folder}")
+        raise SystemExit(ABORTED) from None
     finally:
         is_mirrored = mirror.close()
     print_table("all trials, best rank first", sorted(ranked_trials(state), key=lambda ranked: ranked.rank))
@@ -113,6 +156,16 @@ def _run(sweep: Sweep, options: RunOptions, mlflow_uri: str | None) -> None:
     typer.echo(f"report: {page}\ntrials: {folder / 'trials.csv'}")
     typer.echo(f"MLflow: {uri}{'' if is_mirrored else ' (incomplete: run again with --resume to mirror the rest)'}")
     typer.echo(f"  to look: mlflow server --backend-store-uri {uri} --port 5000, then http://127.0.0.1:5000")
+
+
+def _exit_if_stopped(end: SweepEnd, folder: Path) -> None:
+    if end.stopped_by is None:
+        return
+    paused = sum(not record.is_finished for record in end.state.trials.values())
+    typer.echo(
+        f"stopped by {end.stopped_by}; {paused} trials saved their state, nothing is lost: sonar sweep resume {folder}"
+    )
+    raise SystemExit(STOPPED)
 
 
 def _say(line: str) -> None:
@@ -125,8 +178,8 @@ def _print_outcome(state: SweepState) -> None:
     from sonar.search.results import pick
 
     try:
-        record, chosen = pick(state)
+        ranked, chosen = pick(state)
     except ValueError as error:
         typer.echo(f"no pick: {error}")
         return
-    typer.echo(f"{chosen.explanation}\ncheckpoint: {record.checkpoint}")
+    typer.echo(f"{chosen.explanation}\ncheckpoint: {ranked.candidate.checkpoint}")

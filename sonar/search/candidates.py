@@ -1,0 +1,103 @@
+"""The anytime front: every encoder that a sweep scored, and which of their checkpoints must be kept; pure.
+
+The front is what no other candidate beats on both axes, by the measured forgetting or by its upper bound: a limit
+applies to the bound, so that a candidate that is surely within it does not go for one that only seems better.
+
+A checkpoint is kept as long as a candidate claims it. A candidate on the front always does, and so does the latest
+of a trial that has not ended. Every other one is discarded, the last one of a trial and an anchor's like any other:
+no later result can bring it back to the front.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from sonar.evaluate.axis_intervals import known_intervals
+from sonar.search.dominance import Direction, non_dominated, nondominated_rank
+from sonar.search.state import CandidateKey, CandidateRecord, SweepState
+
+DIRECTIONS: dict[str, Direction] = {"plasticity": "max", "forgetting_rate": "min"}
+CONTENDERS = ("anchor", "search")  # kinds of trials with points of their own; others repeat one of these
+
+
+class Discard(NamedTuple):
+    """A candidate whose claim is to be given up, and why."""
+
+    key: CandidateKey
+    reason: str
+
+
+def contenders(state: SweepState) -> list[CandidateRecord]:
+    """Candidates of anchors and searched trials, discarded ones among them, by trial, step and alpha."""
+    kinds = {trial_id: record.kind for trial_id, record in state.trials.items()}
+    return [state.candidates[key] for key in sorted(state.candidates) if kinds[key.trial_id] in CONTENDERS]
+
+
+def axes_of(candidate: CandidateRecord) -> tuple[float, float]:
+    """Plasticity and forgetting rate, percent."""
+    return candidate.metrics["plasticity"], candidate.metrics["forgetting_rate"]
+
+
+def candidate_ranks(state: SweepState) -> dict[CandidateKey, int]:
+    """Non-dominated rank of every contender by the measured axes, from 1."""
+    candidates = contenders(state)
+    values = np.asarray([axes_of(candidate) for candidate in candidates], dtype=np.float64)
+    ranks = nondominated_rank(values, tuple(DIRECTIONS.values()))
+    return {candidate.key: int(rank) for candidate, rank in zip(candidates, ranks, strict=True)}
+
+
+def front_keys(state: SweepState) -> set[CandidateKey]:
+    """The contenders that no other one beats on both axes, measured or at the upper bound of forgetting."""
+    candidates = contenders(state)
+    bounded = [(candidate.metrics["plasticity"], forgetting_bound(candidate)) for candidate in candidates]
+    safe = non_dominated(bounded, tuple(DIRECTIONS.values()))
+    ranks = candidate_ranks(state)
+    return {c.key for c, is_safe in zip(candidates, safe, strict=True) if is_safe or ranks[c.key] == 1}
+
+
+def forgetting_bound(candidate: CandidateRecord) -> float:
+    """Upper end of the interval of forgetting, percent; the rate itself where it is unknown."""
+    interval = known_intervals(candidate.metrics).forgetting_rate
+    return candidate.metrics["forgetting_rate"] if interval is None else interval.high
+
+
+def to_discard(state: SweepState) -> list[Discard]:
+    """Candidates that are on no front and will be on none, but for the latest of each trial that has not ended."""
+    kept = front_keys(state)
+    front = [candidate for candidate in contenders(state) if candidate.key in kept]
+    latest: dict[str, int] = {}
+    for key in state.candidates:
+        if not state.trials[key.trial_id].is_finished:
+            latest[key.trial_id] = max(key.step, latest.get(key.trial_id, 0))
+    return [
+        Discard(key, _reason(candidate, front))
+        for key, candidate in state.candidates.items()
+        if candidate.discarded is None and key not in kept and key.step != latest.get(key.trial_id)
+    ]
+
+
+def claimed_checkpoints(state: SweepState) -> set[str]:
+    """Folders that a candidate still needs."""
+    live = (candidate for candidate in state.candidates.values() if candidate.discarded is None)
+    return {candidate.checkpoint for candidate in live if candidate.checkpoint}
+
+
+def describe_key(key: CandidateKey) -> str:
+    """`trial-003 step 40`, with its alpha where it is not 1."""
+    return f"{key.trial_id} {describe_place(key)}"
+
+
+def describe_place(key: CandidateKey) -> str:
+    """`step 40` or `step 40 alpha 0.5`."""
+    return f"step {key.step}" + ("" if key.alpha == 1 else f" alpha {key.alpha:g}")
+
+
+def _reason(candidate: CandidateRecord, front: list[CandidateRecord]) -> str:
+    plasticity, forgetting = axes_of(candidate)
+    for better in front:
+        above, below = axes_of(better)
+        if above >= plasticity and below <= forgetting and (above, below) != (plasticity, forgetting):
+            return f"dominated by {describe_key(better.key)}"
+    return "a repeat, which has no point of its own on the front"
