@@ -9,11 +9,11 @@ EVENT_FIELDS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "sweep_created": (
         frozenset({"config", "space", "objectives", "seed"}),
         frozenset({"name", "domain", "num_trials", "anchors", "forgetting_limit", "provenance"})
-        | {"sampler", "budget_hours", "converge", "warm_start"},
+        | {"sampler", "budget_hours", "converge", "warm_start", "audit_seeds"},
     ),
     "resumed": (frozenset(), frozenset()),
     "ended": (frozenset({"reason"}), frozenset()),
-    "suggested": (frozenset({"trial_id", "kind", "params"}), frozenset({"name", "config"})),
+    "suggested": (frozenset({"trial_id", "kind", "params"}), frozenset({"name", "config", "of", "seed"})),
     "started": (frozenset({"trial_id"}), frozenset({"host"})),
     "reported": (frozenset({"trial_id", "step", "metrics"}), frozenset()),
     "checkpointed": (frozenset({"trial_id", "step", "checkpoint"}), frozenset()),

@@ -22,14 +22,16 @@ from sonar.search.prepare import Sources, prepare
 from sonar.search.progress import ProgressLine, Say
 from sonar.search.retention import Retention
 from sonar.search.searcher import TrialSource
+from sonar.search.source import Source
 from sonar.search.space import Sweep, describe_space
+from sonar.search.sweep_audit import audit_sweep
 from sonar.search.tuner import plan_slots, tune_trials
 from sonar.search.warm import take_warm_start
 
 JOURNAL_FILE = "journal.jsonl"
 MEASURED = ("plasticity", "forgetting_rate")  # the axes of a front, and the objectives of a sweep
 # On resume; the audio of the provenance and the folder of the warm start may not.
-MAY_CHANGE = ("num_trials", "budget_hours", "converge", "provenance", "warm_start")
+MAY_CHANGE = ("num_trials", "budget_hours", "converge", "audit_seeds", "provenance", "warm_start")
 BEFORE: dict[str, Any] = {"sampler": "tpe"}  # of journals that do not name it
 PUBLISH_INTERVAL_S = 5.0
 
@@ -89,7 +91,7 @@ def run_sweep(sweep: Sweep, options: RunOptions, say: Say, publish: Callable[[Sw
                 say(note)
             retention = Retention(journal, folder, keep_all=options.keep_all)
             retention.clean()
-            progress = ProgressLine(sweep.num_trials + len(sweep.anchors), say)
+            progress = ProgressLine(sweep.num_trials + len(sweep.anchors) + sweep.audit_seeds, say)
             published = 0.0
 
             def on_event() -> None:
@@ -100,7 +102,12 @@ def run_sweep(sweep: Sweep, options: RunOptions, say: Say, publish: Callable[[Sw
                     publish(journal.state)
                     published = time.monotonic()
 
-            tune_trials(source, journal, prepared, folder, slots, on_event)
+            def run(source: Source) -> None:
+                tune_trials(source, journal, prepared, folder, slots, on_event)
+
+            if sweep.audit_seeds:
+                audit_sweep(journal, sweep.audit_seeds, folder, prepared.baseline, run, say)
+            run(source)
             if source.end_reason is not None:  # else Tune was stopped
                 journal.append("ended", reason=source.end_reason)
                 say(f"the search ended: {source.end_reason}")
@@ -158,6 +165,7 @@ def _check_resumable(journal: Journal, sweep: Sweep, options: RunOptions, folder
         "budget_hours": sweep.budget_hours,
         "converge": None if sweep.converge is None else asdict(sweep.converge),
         "warm_start": None,
+        "audit_seeds": sweep.audit_seeds,
         "seed": options.seed,
         "provenance": {"sources": options.sources._asdict(), **provenance()},
     }

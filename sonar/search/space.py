@@ -109,6 +109,7 @@ class Sweep:
         budget_hours: no trial is launched once the sweep has run this long, over all its drivers; None: no limit.
         converge: no trial is launched once the hypervolume has come to rest; None: whatever it does.
         warm_start: folder of an earlier sweep to begin from.
+        audit_seeds: runs of the base configuration under further seeds, before anything is searched; 0: no audit.
     """
 
     domain: str
@@ -123,6 +124,7 @@ class Sweep:
     budget_hours: float | None = None
     converge: Convergence | None = None
     warm_start: str | None = None
+    audit_seeds: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "space", dict(self.space))
@@ -193,15 +195,21 @@ def _check_scalars(sweep: Sweep) -> None:
             raise ConfigError(f"{field}: got {value!r}; allowed: letters, digits, dots, dashes and underscores")
     if sweep.sampler not in get_args(SamplerName):
         raise ConfigError(f"sampler: got {sweep.sampler!r}; allowed: {', '.join(get_args(SamplerName))}")
-    if sweep.budget_hours is not None and not 0 < sweep.budget_hours < math.inf:
-        raise ConfigError(f"budget_hours: got {sweep.budget_hours!r}; allowed: a number of hours above 0")
-    if type(sweep.num_trials) is not int or sweep.num_trials < 1:
-        raise ConfigError(f"num_trials: got {sweep.num_trials!r}; allowed: 1 or more")
+    _check_counts(sweep)
     if not math.isfinite(sweep.forgetting_limit):
         raise ConfigError(f"forgetting_limit: got {sweep.forgetting_limit!r}; allowed: a finite number, percent")
     wrong = {name: way for name, way in sweep.objectives.items() if way not in ("max", "min")}
     if wrong or not sweep.objectives:
         raise ConfigError(f"objectives: got {sweep.objectives!r}; allowed: 'max' or 'min' for each metric")
+
+
+def _check_counts(sweep: Sweep) -> None:
+    if type(sweep.num_trials) is not int or sweep.num_trials < 1:
+        raise ConfigError(f"num_trials: got {sweep.num_trials!r}; allowed: 1 or more")
+    if sweep.budget_hours is not None and not 0 < sweep.budget_hours < math.inf:
+        raise ConfigError(f"budget_hours: got {sweep.budget_hours!r}; allowed: a number of hours above 0")
+    if type(sweep.audit_seeds) is not int or sweep.audit_seeds < 0 or sweep.audit_seeds == 1:
+        raise ConfigError(f"audit_seeds: got {sweep.audit_seeds!r}; allowed: 0 for no audit, or 2 or more, better 5")
 
 
 def _check_space(sweep: Sweep) -> None:

@@ -19,7 +19,7 @@ from sonar.experiment import TrialConfig
 from sonar.search.journal import Journal
 from sonar.search.prepare import Prepared
 from sonar.search.retention import take_offers
-from sonar.search.searcher import TrialSource
+from sonar.search.source import Source
 from sonar.search.trial import run_trial
 from sonar.search.watch import CURVE_TERMS
 from sonar.train.loop import StepReport
@@ -67,7 +67,7 @@ def plan_slots(num_workers: int, cluster: dict[str, float], max_concurrent: int 
 
 
 def tune_trials(
-    source: TrialSource, journal: Journal, prepared: Prepared, folder: Path, slots: TrialSlots,
+    source: Source, journal: Journal, prepared: Prepared, folder: Path, slots: TrialSlots,
     on_event: Callable[[], None],
 ) -> None:  # fmt: skip
     """Run every trial of `source` on the connected Ray cluster.
@@ -118,11 +118,11 @@ def _trainable(config: dict[str, Any], *, prepared: Prepared, folder: str, threa
 
 
 class _SourceSearcher(Searcher):
-    """Tune's searcher interface over a `TrialSource`; results go through the callback, which knows the reasons."""
+    """Tune's searcher interface over a `Source`; results go through the callback, which knows the reasons."""
 
-    def __init__(self, source: TrialSource) -> None:
+    def __init__(self, source: Source) -> None:
         super().__init__()
-        self._source: TrialSource | None = source
+        self._source: Source | None = source
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_source": None}  # Tune pickles its searcher; the journal is our state
@@ -147,7 +147,7 @@ class _SourceSearcher(Searcher):
 class _JournalCallback(tune.Callback):
     """Writes what trials do into the journal and tells the source how they ended."""
 
-    def __init__(self, source: TrialSource, journal: Journal, folder: Path, on_event: Callable[[], None]) -> None:
+    def __init__(self, source: Source, journal: Journal, folder: Path, on_event: Callable[[], None]) -> None:
         self._source, self._journal, self._folder, self._on_event = source, journal, folder, on_event
 
     def __getstate__(self) -> dict[str, Any]:
