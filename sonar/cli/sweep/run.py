@@ -62,9 +62,7 @@ def run_script(sweep: Sweep) -> Callable[[], Any]:
             str | None, typer.Option(help="TRIALS:PERCENT, as in 8:1: stop once so many added less hypervolume.")
         ] = None,
         warm_start: Annotated[Path | None, typer.Option(help="Folder of an earlier sweep to begin from.")] = None,
-        audit: Annotated[
-            int | None, typer.Option(help="Seeds of the base configuration, run first: the noise.")
-        ] = None,
+        audit: Annotated[int | None, typer.Option(help="Seeds of the base that are run first: the noise.")] = None,
         mlflow: Annotated[str | None, typer.Option(help="Tracking URI; default: SQLite in the storage.")] = None,
     ) -> None:
         from sonar.search.convergence import parse_convergence
