@@ -108,6 +108,8 @@ def test_help_names_every_command(sonar) -> None:
         (("front", "show", "."), "holds no sweep (no journal.jsonl)"),
         (("front", "pick", "nowhere"), "nowhere holds no sweep"),
         (("sweep", "status", "nowhere"), "nowhere holds no sweep"),
+        (("sweep", "stop", "nowhere"), "nowhere holds no sweep"),
+        (("sweep", "resume", "nowhere"), "nowhere holds no sweep"),
         (("report", "nowhere"), "nowhere holds no sweep"),
     ],
     ids=lambda value: "-".join(value[:2]) if isinstance(value, tuple) else None,

@@ -162,7 +162,7 @@ def test_a_sweep_without_results_has_a_report_too(tmp_path: Path) -> None:
         "forgetting_limit": 5.0,
     }
     text = write_report(SweepState(settings=settings), tmp_path / "new" / "folder").read_text(encoding="utf-8")
-    assert "No pick: no point forgets at most 5 %" in text
+    assert "No pick: there are no points to pick from" in text
     assert (tmp_path / "new" / "folder" / "front.csv").read_text().count("\n") == 1
 
 

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from sonar.search.convergence import Convergence
 from sonar.search.journal import SweepState
 from sonar.search.results import front_hypervolume
 from sonar.search.space import Sweep
 
 
-def spent_reason(sweep: Sweep, state: SweepState, now_s: float) -> str | None:
+def spent_reason(sweep: Sweep, state: SweepState, hours: float) -> str | None:
     """Why no further trial is to be launched, or None while one may be.
 
     Args:
         sweep: with its budgets.
-        state: of a sweep whose driver is at work.
-        now_s: Unix time in seconds.
+        state: of the sweep.
+        hours: that it has run, as `spent_hours` counts them.
     """
     num_searched = sum(record.kind == "search" for record in state.trials.values())
     if num_searched >= sweep.num_trials:
         return f"all {sweep.num_trials} trials were launched"
-    hours = spent_hours(state, now_s)
     if sweep.budget_hours is not None and hours >= sweep.budget_hours:
         return f"{hours:.2f} of {sweep.budget_hours:g} hours are spent"
     gain = None if sweep.converge is None else hypervolume_gain(state, sweep.converge)
@@ -33,14 +30,17 @@ def spent_reason(sweep: Sweep, state: SweepState, now_s: float) -> str | None:
     return None
 
 
-def spent_hours(state: SweepState, now_s: float) -> float:
-    """Hours that drivers have been at work on the sweep, from its creation on; what is prepared before is not counted.
+def spent_hours(state: SweepState, now_s: float, began_s: float) -> float:
+    """Hours that drivers have been at work on the sweep; what they prepare before the first trial does not count.
 
-    The time between the last event of a driver and the next driver's `resumed` does not count.
+    Args:
+        state: of the sweep.
+        now_s: Unix time in seconds.
+        began_s: when the present driver began; the time between the last event before it and this is nobody's work.
     """
     if state.last_s is None:
         return 0.0
-    return (state.spent_s + max(0.0, now_s - state.last_s)) / 3600
+    return (state.spent_s + max(0.0, now_s - max(state.last_s, began_s))) / 3600
 
 
 def hypervolume_gain(state: SweepState, converge: Convergence) -> float | None:
@@ -54,7 +54,5 @@ def hypervolume_gain(state: SweepState, converge: Convergence) -> float | None:
     now = front_hypervolume(state)
     if now is None or len(last) < converge.num_trials:
         return None
-    late = {record.trial_id for record in last}
-    earlier = {trial_id: record for trial_id, record in state.trials.items() if trial_id not in late}
-    before = front_hypervolume(replace(state, trials=earlier))
+    before = front_hypervolume(state.without({record.trial_id for record in last}))
     return 100 * (now - before) / before if before else None

@@ -101,3 +101,18 @@ def load_candidate(base: Path, checkpoint: Path, alpha: float) -> Checkpoint:
     if alpha == 1:
         return replace(end, provenance=dict(made_by))
     return Checkpoint(encoder=between(load_checkpoint(base).encoder, end.encoder, alpha), provenance=dict(made_by))
+
+
+def find_base_of(sweep: Path, checkpoint: Path) -> Path:
+    """Folder of the base that a checkpoint of a sweep was adapted from: `cache/` beside the sweep keeps it.
+
+    Raises:
+        FileNotFoundError: neither the checkpoint nor its base is there any more.
+    """
+    made = checkpoint / "provenance.json"
+    if not made.is_file():
+        raise FileNotFoundError(f"no checkpoint at {checkpoint}; it was deleted or moved")
+    base = sweep.resolve().parent / "cache" / str(json.loads(made.read_text(encoding="utf-8"))["base"])
+    if not base.is_dir():
+        raise FileNotFoundError(f"no base at {base}; bring back the cache of the sweep's storage")
+    return base

@@ -58,6 +58,26 @@ def nondominated_rank(values: npt.ArrayLike, directions: Sequence[Direction]) ->
     return ranks
 
 
+def front_order(values: npt.ArrayLike, directions: Sequence[Direction]) -> list[int]:
+    """Rows from the best to the worst: by front, within a front as an epsilon-net takes them.
+
+    Args:
+        values: (N, M) float, finite.
+        directions: M of "max" or "min".
+
+    Returns:
+        Every row once; only rows with equal values depend on the order given.
+    """
+    points = np.asarray(values, dtype=np.float64)
+    ranks = nondominated_rank(points, directions)
+    return [
+        int(rows[place])
+        for rank in np.unique(ranks)
+        for rows in (np.flatnonzero(ranks == rank),)
+        for place in _net_order(points[rows])
+    ]
+
+
 def hypervolume(values: npt.ArrayLike, directions: Sequence[Direction], reference: npt.ArrayLike) -> float:
     """Volume dominated by the points and bounded by the reference point; points beyond it add nothing.
 
@@ -76,6 +96,19 @@ def hypervolume(values: npt.ArrayLike, directions: Sequence[Direction], referenc
     if not len(points):
         return 0.0
     return float(moocore.hypervolume(points, ref=corner, maximise=_maximise(directions)))
+
+
+def _net_order(points: npt.NDArray[np.float64]) -> list[int]:
+    """Places of the points of a front: the highest first objective, then always the one farthest from those taken."""
+    spread = np.ptp(points, axis=0)
+    scaled = points / np.where(spread > 0, spread, 1.0)
+    taken = [max(range(len(points)), key=lambda place: tuple(points[place]))]
+    nearest = np.full(len(points), np.inf)
+    while len(taken) < len(points):
+        nearest = np.minimum(nearest, np.linalg.norm(scaled - scaled[taken[-1]], axis=1))
+        left = [place for place in range(len(points)) if place not in taken]
+        taken.append(max(left, key=lambda place: (nearest[place], *points[place])))
+    return taken
 
 
 def _checked(values: npt.ArrayLike, directions: Sequence[Direction]) -> npt.NDArray[np.float64]:

@@ -4,13 +4,17 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+OF_A_SWEEP = frozenset({"name", "domain", "num_trials", "anchors", "forgetting_limit", "provenance", "options"}) | {
+    *("sampler", "budget_hours", "converge", "warm_start", "warm", "halving", "audit_seeds")
+}
+
 # Required fields of each event, then those that may be there.
 EVENT_FIELDS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "sweep_created": (
         frozenset({"config", "space", "objectives", "seed"}),
-        frozenset({"name", "domain", "num_trials", "anchors", "forgetting_limit", "provenance"})
-        | {"sampler", "budget_hours", "converge", "warm_start", "audit_seeds"},
+        OF_A_SWEEP,
     ),
+    "sweep_changed": (frozenset(), OF_A_SWEEP),
     "resumed": (frozenset(), frozenset()),
     "ended": (frozenset({"reason"}), frozenset()),
     "suggested": (frozenset({"trial_id", "kind", "params"}), frozenset({"name", "config", "of", "seed"})),
@@ -19,6 +23,7 @@ EVENT_FIELDS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "checkpointed": (frozenset({"trial_id", "step", "checkpoint"}), frozenset()),
     "candidate": (frozenset({"trial_id", "step", "alpha", "metrics", "checkpoint"}), frozenset()),
     "discarded": (frozenset({"trial_id", "step", "alpha", "reason"}), frozenset()),
+    "paused": (frozenset({"trial_id", "reason"}), frozenset()),
     "told": (frozenset({"trial_id", "metrics", "checkpoint"}), frozenset()),
     "failed": (frozenset({"trial_id", "reason"}), frozenset({"metrics"})),
     "pruned": (frozenset({"trial_id", "reason"}), frozenset({"metrics"})),

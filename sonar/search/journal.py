@@ -5,11 +5,9 @@ the disk with its newline; a driver that dies writing leaves a torn last line, w
 """
 
 import contextlib
-import fcntl
 import json
 import math
 import os
-import socket
 import threading
 import time
 import zlib
@@ -20,6 +18,7 @@ from typing import Any, NamedTuple
 
 from sonar.files import sync_folder
 from sonar.search.events import Event, JournalError
+from sonar.search.owner import JournalBusy, Owner, Ownership
 from sonar.search.state import Report, SweepState, TrialRecord, replay
 
 __all__ = [
@@ -38,10 +37,6 @@ __all__ = [
 _RESERVED = frozenset({"seq", "time", "event"})
 
 
-class JournalBusy(JournalError):
-    """Another driver owns the sweep."""
-
-
 class JournalCorrupt(JournalError):
     """A line that was once whole is not what was written."""
 
@@ -53,10 +48,12 @@ class Journal:
         path: of the file.
         state: the sweep after all events, kept up to date by `append`.
         events: how many there are.
+        num_found: how many there were when it was opened.
+        taken_from: the owner before, where it was gone and had not given the journal back.
     """
 
     def __init__(self, path: str | Path, *, clock: Callable[[], float] = time.time) -> None:
-        """Open or create the file, take its lock, cut a torn last line and replay what is there.
+        """Open or create the file, take its folder, cut a torn last line and replay what is there.
 
         Raises:
             JournalBusy: another driver, named in the message, has it open.
@@ -65,12 +62,13 @@ class Journal:
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._clock, self._guard = clock, threading.Lock()
-        self._lock_fd = _take_lock(self.path)
         self._fd = -1
+        self._owned = Ownership(self.path.parent, self.path.name + ".lock")
+        self.taken_from: Owner | None = self._owned.taken_from
         try:
             parsed = _parse(self.path.read_bytes() if self.path.exists() else b"", self.path)
             self.state = replay(parsed.events)
-            self.events = len(parsed.events)
+            self.events = self.num_found = len(parsed.events)
             self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
             _cut_torn(self._fd, self.path, parsed)
             sync_folder(self.path.parent)
@@ -89,12 +87,14 @@ class Journal:
             **data: its fields, plain values.
 
         Raises:
-            JournalError: it contradicts the journal, or the disk refused it; then nothing has changed.
+            JournalError: it contradicts the journal, the disk refused it, or another owner has taken the journal; then
+                nothing has changed.
             ValueError: a told metric that is missing or not finite, or a value that JSON does not have.
         """
         with self._guard:
             if self._fd < 0:
                 raise JournalError(f"{self.path}: the journal is closed")
+            self._owned.check()
             line, parsed = _encode(Event(self.events, round(self._clock(), 3), event, data))
             self.state.check(parsed)
             try:
@@ -106,14 +106,12 @@ class Journal:
             return parsed
 
     def close(self) -> None:
-        """Give the lock back; a closed journal can be closed again."""
+        """Give the sweep back; a closed journal can be closed again."""
         with self._guard:
             if self._fd >= 0:
                 os.close(self._fd)
-            if self._lock_fd >= 0:
-                os.ftruncate(self._lock_fd, 0)
-                os.close(self._lock_fd)
-            self._fd = self._lock_fd = -1
+            self._fd = -1
+            self._owned.close()
 
     def __enter__(self) -> "Journal":
         return self
@@ -198,24 +196,6 @@ def _decode(line: bytes) -> Event | None:
         return None
     record = json.loads(text)
     return Event(record.pop("seq"), record.pop("time"), record.pop("event"), record)
-
-
-def _take_lock(path: Path) -> int:
-    """Lock a file beside the journal; closing a reader of the journal itself must not give the lock away."""
-    lock_path = path.with_name(path.name + ".lock")
-    fd = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        owner = os.read(fd, 1000).decode(errors="replace") or "an unnamed process"
-        os.close(fd)
-        raise JournalBusy(f"{path}: the sweep is owned by {owner}; wait for it or stop it first") from None
-    except OSError:
-        os.close(fd)
-        raise
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
-    return fd
 
 
 def _cut_torn(fd: int, path: Path, parsed: _Parsed) -> None:

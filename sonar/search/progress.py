@@ -40,7 +40,7 @@ class ProgressLine:
         if done_here == 0:
             return "ETA unknown"
         left_s = (self._total - self._ended) * (time.monotonic() - self._began) / done_here
-        return f"ETA {int(left_s // 3600)}h{int(left_s % 3600 // 60):02d}m{int(left_s % 60):02d}s"
+        return f"ETA {duration(left_s)}"
 
 
 class StepLines:
@@ -72,15 +72,22 @@ class StepLines:
         )
 
 
+def duration(seconds: float) -> str:
+    """As in 3h10m00s."""
+    return f"{int(seconds // 3600)}h{int(seconds % 3600 // 60):02d}m{int(seconds % 60):02d}s"
+
+
 def describe(state: SweepState, total: int) -> str:
     """`12/40 done 2 run 1 fail | HV 41.2 | best within limit: P +6.1 F +0.2 (trial-7) | running: trial-12 model 20`."""
     counts = Counter(record.status for record in state.trials.values())
     parts = [f"{counts['told']}/{total} done {counts['started']} run {counts['failed']} fail"]
+    if counts["paused"]:
+        parts[0] += f" {counts['paused']} paused"
     volume = front_hypervolume(state)
     if volume is not None:
         parts.append(f"HV {volume:.1f}")
     limit = state.settings["forgetting_limit"]
-    within = [r.point for r in ranked_candidates(state) if r.point.forgetting_rate <= limit]
+    within = [r.point for r in ranked_candidates(state) if r.point.bound <= limit]
     if within:
         best = max(within, key=lambda point: point.plasticity)
         parts.append(f"best within limit: P {best.plasticity:+.1f} F {best.forgetting_rate:+.1f} ({best.name})")

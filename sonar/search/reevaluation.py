@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sonar.evaluate.axis_intervals import AxisResamples
 from sonar.evaluate.bootstrap import Interval, Resampling
-from sonar.evaluate.comparison import Dominance, axis_values
-from sonar.evaluate.pairing import PairedScores
+from sonar.evaluate.comparison import Dominance
 from sonar.evaluate.record import TASKS_FILE, Evaluation, read_evaluation, split_folder
 from sonar.evaluate.run_folders import SPLIT
 from sonar.evaluate.seeds import SeededPoint, SeedNoise, dominance, doubt, is_settled, mean_intervals
@@ -148,8 +148,7 @@ class Reevaluation:
     def __init__(self, folder: Path, base: Evaluation, config: ReevalConfig) -> None:
         """Of the sweep in `folder`, whose trials were adapted from a base with that evaluation."""
         self._trials, self.config = folder / "trials", config
-        self._paired = PairedScores(base, config.resampling)
-        self._before = self._paired.mean([base])
+        self._resamples = AxisResamples(base, config.resampling)
         self._shifts: dict[CandidateKey, np.ndarray | None] = {}
 
     def pairs(self, state: SweepState, keys: Sequence[CandidateKey]) -> list[Pair]:
@@ -199,14 +198,10 @@ class Reevaluation:
     def _shift(self, state: SweepState, key: CandidateKey) -> np.ndarray | None:
         """(R, 2) what resamples of the recordings change of one run; None where its predictions were given up."""
         if key not in self._shifts:
-            folder = self._evaluation(state, key)
-            self._shifts[key] = None if folder is None else self._resampled(read_evaluation(folder))
+            folder, value = self._evaluation(state, key), axes_of(state.candidates[key])
+            draws = None if folder is None else self._resamples.draws(read_evaluation(folder))
+            self._shifts[key] = None if draws is None else draws - value
         return self._shifts[key]
-
-    def _resampled(self, run: Evaluation) -> np.ndarray:
-        roles = {task.name: task.role for task in self._paired.tasks}
-        values = np.stack(axis_values(self._before, self._paired.mean([run]), roles), axis=1)  # (1 + R, 2)
-        return values[1:] - values[0]
 
     def _evaluation(self, state: SweepState, key: CandidateKey) -> Path | None:
         trial = self._trials / key.trial_id

@@ -25,11 +25,13 @@ class RepeatSource(Source):
     def suggest(self) -> Suggestion | None:
         """The next repeat, or None once no more are to be launched."""
         if self._unfinished:
+            self._mark_resumed()
             record = self._unfinished.popleft()
             return Suggestion(record.trial_id, record.kind, {}, from_dict(TrialConfig, record.config))
         repeat = self._choose()
         if repeat is None:
             return None
+        self._mark_resumed()
         kind, of = (AUDIT, {}) if repeat.of is None else (REEVAL, {"of": repeat.of})
         config = to_dict(repeat.config)
         self._journal.append(

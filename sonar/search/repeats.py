@@ -13,16 +13,20 @@ import copy
 from collections.abc import Mapping
 from functools import reduce
 from itertools import count
+from math import hypot
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.stats import t
 
 from sonar.config import from_dict, override
+from sonar.evaluate.axis_intervals import AxisIntervals
 from sonar.evaluate.run_folders import SEED_KEYS
 from sonar.evaluate.seeds import SeedNoise, pool_noise
 from sonar.experiment import TrialConfig
-from sonar.search.candidates import CONTENDERS, axes_of
-from sonar.search.state import CandidateKey, SweepState, TrialRecord
+from sonar.search.candidates import CONTENDERS, DIRECTIONS, axes_of, candidate_ranks, contenders
+from sonar.search.dominance import nondominated_rank
+from sonar.search.state import CandidateKey, CandidateRecord, SweepState, TrialRecord
 
 AUDIT, REEVAL = "audit", "reeval"
 REPEATS = (AUDIT, REEVAL)
@@ -134,6 +138,44 @@ def seed_noise(state: SweepState) -> SeedNoise | None:
         if record.status == "told" and record.last_step and (record.kind in REPEATS or group in repeated):
             ends.setdefault(group, []).append((record.metrics["plasticity"], record.metrics["forgetting_rate"]))
     return pool_noise(np.asarray(values) for values in ends.values())
+
+
+def mean_candidate(state: SweepState, candidate: CandidateRecord, noise: SeedNoise | None) -> CandidateRecord:
+    """A candidate with the means over its repeats, and their intervals, in place of its own axes.
+
+    An interval joins what recordings change, as its runs' own intervals say, and what seeds change, by Student's t, as
+    independent errors. Without `noise` or repeats the candidate is as it was.
+    """
+    runs = runs_of(state, candidate.key)
+    if noise is None or runs.is_own:
+        return candidate
+    scale = float(t.ppf(0.975, noise.freedom)) / len(runs.found) ** 0.5
+    metrics = dict(candidate.metrics)
+    for axis, sigma in zip(AxisIntervals._fields, noise.sigma.tolist(), strict=True):
+        found = [state.candidates[key].metrics for key in runs.found]
+        mean = metrics[axis] = sum(run[axis] for run in found) / len(found)
+        for end, sign in (("low", -1.0), ("high", 1.0)):
+            reach = [abs(run[f"{axis}_{end}"] - run[axis]) for run in found if f"{axis}_{end}" in run]
+            if len(reach) == len(found):
+                metrics[f"{axis}_{end}"] = mean + sign * hypot(sum(reach) / len(reach), scale * sigma)
+    return candidate._replace(metrics=metrics)
+
+
+def ranks_of_means(state: SweepState) -> dict[CandidateKey, int]:
+    """Non-dominated rank of every contender, from 1; where the front was re-evaluated by the means over its repeats.
+
+    Those whose weights are kept are then ranked among themselves: no other one can be picked.
+    """
+    ranks = candidate_ranks(state)
+    if not is_repeated(state):
+        return ranks
+    noise = seed_noise(state)
+    kept = [mean_candidate(state, c, noise) for c in contenders(state) if c.discarded is None]
+    values = np.asarray([axes_of(candidate) for candidate in kept], dtype=np.float64)
+    found = nondominated_rank(values, tuple(DIRECTIONS.values()))
+    return {key: rank + 1 for key, rank in ranks.items()} | {
+        candidate.key: int(rank) for candidate, rank in zip(kept, found, strict=True)
+    }
 
 
 def _without_seeds(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import ray
 
-from sonar.config import from_dict
-from sonar.experiment import TrialConfig
 from sonar.search.journal import Journal
 from sonar.search.nodes import check_storage_is_shared
-from sonar.search.prepare import Sources, prepare, read_baseline
+from sonar.search.prepare import prepare, read_baseline
 from sonar.search.progress import Say
 from sonar.search.reevaluation import (
     ReevalConfig,
@@ -28,9 +25,11 @@ from sonar.search.repeat_source import RepeatSource
 from sonar.search.repeats import REEVAL, Repeat, next_repeat, seed_noise
 from sonar.search.retention import Retention
 from sonar.search.run import JOURNAL_FILE, ray_session, read_sweep
+from sonar.search.settings import RunOptions, sweep_of
 from sonar.search.source import Source
+from sonar.search.stopping import StopRequest, signals_abort, signals_drain
 from sonar.search.sweep_audit import audit_sweep
-from sonar.search.tuner import plan_slots, tune_trials
+from sonar.search.tuner import Driver, plan_slots, tune_trials
 
 
 class Outcome(NamedTuple):
@@ -49,48 +48,47 @@ class Outcome(NamedTuple):
     end_reason: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class RerunOptions:
-    """Where repeats run.
-
-    Attributes:
-        ray: as of `RunOptions`.
-        max_concurrent: repeats at a time; None: as many as fit.
-    """
-
-    ray: str = "auto"
-    max_concurrent: int | None = None
-
-
-def reevaluate(folder: Path, config: ReevalConfig, options: RerunOptions, say: Say) -> Outcome:
+def reevaluate(folder: Path, config: ReevalConfig, options: RunOptions, say: Say) -> Outcome:
     """Repeat the front and its neighbours until every pair is settled, the seeds or the hours are spent.
 
     Calling it again goes on where it was: repeats that are there are not run again.
 
+    Args:
+        folder: of the sweep.
+        config: how far.
+        options: of the sweep (`options_of`), where its repeats run.
+        say: hears what is repeated and why.
+
     Raises:
+        Aborted: by a second signal; the first one lets running repeats save their state.
         FileNotFoundError: the folder holds no sweep, or its audio is gone.
-        ValueError: nothing to repeat, or the noise of the sweep cannot be measured.
+        ValueError: the noise of the sweep cannot be measured, or no trial fits the cluster.
         JournalBusy: a driver is at work on the sweep.
     """
-    settings = read_sweep(folder).settings
-    base = from_dict(TrialConfig, settings["config"])
-    given = settings["provenance"]["sources"]
-    sources = Sources(given["domain"], given["data"], tuple(given["prior"]))
-    with Journal(folder / JOURNAL_FILE) as journal, ray_session(options.ray):
-        check_storage_is_shared(folder.parent)
+    base = sweep_of(read_sweep(folder).settings).base
+    with Journal(folder / JOURNAL_FILE) as journal, ray_session(options.ray), signals_abort():
+        check_storage_is_shared(options.storage)
         slots = plan_slots(base.training.num_workers, ray.cluster_resources(), options.max_concurrent)
-        prepared = prepare(base, sources, folder.parent, say)
-        journal.append("resumed")
-        retention = Retention(journal, folder, keep_all=True)
+        prepared = prepare(base, options.sources, options.storage, say)
+        retention, stop = Retention(journal, folder, keep_all=True), StopRequest(folder)
+        stop.withdraw()
 
         def run(source: Source) -> None:
-            tune_trials(source, journal, prepared, folder, slots, retention.update)
+            with signals_drain(stop):
+                tune_trials(Driver(source, journal, stop, retention.update), prepared, folder, slots)
 
-        if seed_noise(journal.state) is None:
-            audit_sweep(journal, config.seeds, folder, prepared.baseline, run, say)
+        if (
+            seed_noise(journal.state) is None
+            and audit_sweep(journal, config.seeds, folder, prepared.baseline, run, say) is None
+        ):
+            raise ValueError("the audit of the noise was stopped; give the command again to go on with it")
         chooser = Chooser(journal, Reevaluation(folder, read_baseline(prepared.baseline), config), say)
         run(RepeatSource(journal, REEVAL, chooser))
-        return chooser.outcome()
+        outcome = chooser.outcome()
+        if journal.state.end_reason is None and not stop():
+            journal.append("ended", reason=f"re-evaluated: {outcome.end_reason}")
+        stop.withdraw()
+    return outcome
 
 
 class Chooser:

@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from sonar.evaluate.axis_intervals import known_intervals
 from sonar.files import write_whole_text
 from sonar.search.candidates import (
     DIRECTIONS,
     axes_of,
-    candidate_ranks,
     claimed_checkpoints,
     contenders,
     describe_place,
 )
+from sonar.search.dominance import hypervolume
 from sonar.search.journal import SweepState, TrialRecord
-from sonar.search.pareto import Pick, Point, hypervolume, pick_epsilon, pick_knee
+from sonar.search.picks.contribution import pick_contribution
+from sonar.search.picks.epsilon import pick_epsilon
+from sonar.search.picks.knee import pick_knee
+from sonar.search.picks.point import Pick, Point
+from sonar.search.picks.weights import pick_weights
+from sonar.search.repeats import is_repeated, mean_candidate, ranks_of_means, seed_noise
 from sonar.search.state import CandidateKey, CandidateRecord
 
 FRONT_COLUMNS = ("trial_id", "name", "kind", "step", "alpha", "plasticity", "forgetting_rate", "pick", "checkpoint")
+RULES = ("epsilon", "knee", "weights", "contribution")
 REFERENCE_MARGIN = 1.0  # percent by which the hypervolume's reference point is worse than the worst anchor
 
 
@@ -36,11 +45,12 @@ class Ranked(NamedTuple):
 
 def ranked_candidates(state: SweepState) -> list[Ranked]:
     """Every encoder that the sweep scored, by trial, step and alpha; whatever shows a point or a rank asks here."""
-    ranks = candidate_ranks(state)
+    ranks, noise = ranks_of_means(state), seed_noise(state) if is_repeated(state) else None
     found = []
     for candidate in contenders(state):
         record = state.trials[candidate.key.trial_id]
-        found.append(Ranked(record, _point(record, candidate), ranks[candidate.key], candidate))
+        point = _point(record, mean_candidate(state, candidate, noise))
+        found.append(Ranked(record, point, ranks[candidate.key], candidate))
     return found
 
 
@@ -68,29 +78,61 @@ def _point(record: TrialRecord, candidate: CandidateRecord) -> Point:
     """Named as the trial where it is what the trial was told with."""
     is_end = candidate.key.alpha == 1 and candidate.key.step == record.last_step
     name = record.name if is_end else f"{record.name} {describe_place(candidate.key)}"
-    return Point(name, *axes_of(candidate))
+    return Point(name, *axes_of(candidate), *known_intervals(candidate.metrics))
 
 
-def pick(state: SweepState, rule: str = "epsilon", limit: float | None = None) -> tuple[Ranked, Pick]:
+class Choice(NamedTuple):
+    """How one candidate of the front is chosen.
+
+    Attributes:
+        rule: "epsilon": most plasticity within `limit`; "knee": the front's bend, where it is stable; "weights": the
+            highest plasticity - `weight` x forgetting; "contribution": the largest share of the hypervolume.
+        limit: of "epsilon", percent; None: the sweep's own.
+        weight: of "weights".
+    """
+
+    rule: str = "epsilon"
+    limit: float | None = None
+    weight: float | None = None
+
+    def check(self) -> None:
+        """Raise ValueError unless the rule is known and given what it reads, and nothing else."""
+        if self.rule not in RULES:
+            raise ValueError(f"no pick rule is called {self.rule!r}; there are {', '.join(RULES)}")
+        if self.limit is not None and self.rule != "epsilon":
+            raise ValueError(f"a limit belongs to the rule epsilon, not to {self.rule}; leave it out")
+        if (self.weight is None) == (self.rule == "weights"):
+            raise ValueError("a weight belongs to the rule weights, which needs one: percent of plasticity that one "
+                             "percent of forgetting is worth")  # fmt: skip
+
+
+def pick(
+    state: SweepState, choice: Choice | None = None, draw: Callable[[list[Ranked]], np.ndarray] | None = None
+) -> tuple[Ranked, Pick]:
     """One candidate of the front and why.
 
     Args:
         state: of the sweep.
-        rule: "epsilon" (most plasticity with forgetting <= limit) or "knee".
-        limit: percent; None: the sweep's own.
+        choice: the rule; None: the sweep's own, which all that shows a pick uses.
+        draw: gives (R, N, 2) resampled axes of the front, which only the knee needs.
 
     Raises:
-        ValueError: no candidate qualifies, or no such rule.
+        ValueError: no candidate qualifies, or the choice is none.
     """
-    ranked = front(state)
-    points = [r.point for r in ranked]
-    if rule == "epsilon":
-        chosen = pick_epsilon(points, state.settings["forgetting_limit"] if limit is None else limit)
-    elif rule == "knee":
-        chosen = pick_knee(points)
+    choice = choice or Choice()
+    choice.check()
+    members = front(state)
+    points = [ranked.point for ranked in members]
+    if choice.rule == "epsilon":
+        chosen = pick_epsilon(points, state.settings["forgetting_limit"] if choice.limit is None else choice.limit)
+    elif choice.rule == "knee":
+        chosen = pick_knee(points, draw(members) if draw else None)
+    elif choice.rule == "weights":
+        assert choice.weight is not None
+        chosen = pick_weights(points, choice.weight)
     else:
-        raise ValueError(f"no pick rule is called {rule!r}; there are epsilon and knee")
-    return ranked[chosen.index], chosen
+        chosen = pick_contribution(points, _reference(state))
+    return members[chosen.index], chosen
 
 
 def picked(state: SweepState) -> CandidateKey | None:
@@ -113,17 +155,23 @@ def front_hypervolume(state: SweepState) -> float | None:
     Against another reference it would not compare with other sweeps. All candidates count, and the reference is that of
     the anchors as they ended.
     """
-    begun = [record for record in state.trials.values() if record.kind == "anchor"]
-    anchors = [record.metrics for record in begun if record.status == "told"]
-    wanted = {*(record.trial_id for record in begun), *(f"anchor-{name}" for name in state.settings.get("anchors", ()))}
-    if not anchors or len(anchors) < len(wanted):
+    begun = {record.trial_id for record in state.trials.values() if record.kind == "anchor"}
+    wanted = begun | {f"anchor-{name}" for name in state.settings.get("anchors", ())}
+    if not wanted or not all(name in state.trials and state.trials[name].status == "told" for name in wanted):
         return None
-    reference = (
-        min(metrics["plasticity"] for metrics in anchors) - REFERENCE_MARGIN,
-        max(metrics["forgetting_rate"] for metrics in anchors) + REFERENCE_MARGIN,
-    )
     values = [axes_of(candidate) for candidate in contenders(state)]
-    return hypervolume(values, tuple(DIRECTIONS.values()), reference)
+    return hypervolume(values, tuple(DIRECTIONS.values()), _reference(state))
+
+
+def _reference(state: SweepState) -> tuple[float, float]:
+    """A point worse than every anchor that has ended, as it ended."""
+    told = [record for record in state.trials.values() if record.kind == "anchor" and record.status == "told"]
+    if not told:
+        raise ValueError("no anchor has ended, so the hypervolume has no reference; wait, or use another rule")
+    return (
+        min(record.metrics["plasticity"] for record in told) - REFERENCE_MARGIN,
+        max(record.metrics["forgetting_rate"] for record in told) + REFERENCE_MARGIN,
+    )
 
 
 def write_trials_csv(state: SweepState, path: Path) -> None:

@@ -6,61 +6,53 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 
-from sonar.config import ConfigError, to_dict
-from sonar.provenance import provenance
+from sonar.config import ConfigError
 from sonar.search.journal import Journal, SweepState, read_journal, replay
 from sonar.search.nodes import check_storage_is_shared
-from sonar.search.prepare import Sources, prepare
+from sonar.search.placement import PlacementWatch
+from sonar.search.prepare import prepare
 from sonar.search.progress import ProgressLine, Say
 from sonar.search.retention import Retention
 from sonar.search.searcher import TrialSource
+from sonar.search.settings import RunOptions, settings_of
 from sonar.search.source import Source
-from sonar.search.space import Sweep, describe_space
+from sonar.search.space import Sweep
+from sonar.search.stopping import StopRequest, signals_abort, signals_drain
 from sonar.search.sweep_audit import audit_sweep
-from sonar.search.tuner import plan_slots, tune_trials
+from sonar.search.tuner import Driver, plan_slots, tune_trials
 from sonar.search.warm import take_warm_start
 
 JOURNAL_FILE = "journal.jsonl"
 MEASURED = ("plasticity", "forgetting_rate")  # the axes of a front, and the objectives of a sweep
-# On resume; the audio of the provenance and the folder of the warm start may not.
-MAY_CHANGE = ("num_trials", "budget_hours", "converge", "audit_seeds", "provenance", "warm_start")
+# On resume; the audio of the provenance may not.
+MAY_CHANGE = ("num_trials", "budget_hours", "converge", "audit_seeds", "options", "provenance")
 BEFORE: dict[str, Any] = {"sampler": "tpe"}  # of journals that do not name it
 PUBLISH_INTERVAL_S = 5.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """How and where a sweep runs.
+class SweepEnd(NamedTuple):
+    """How a run of a sweep ended.
 
     Attributes:
-        sources: where the audio is.
-        storage: folder that every node sees; the sweep lies in `storage/NAME`, shared work in `storage/cache`.
-        ray: "auto" joins a running cluster or starts one; "local" starts one; else an address.
-        max_concurrent: trials at a time; None: as many as fit.
-        seed: of the sampler.
-        resume: continue a sweep that this storage holds.
-        keep_all: keep the checkpoints that are on no front too.
+        state: of the sweep.
+        stopped_by: who asked it to stop before its end, so that it can be resumed; None where it came to its end.
     """
 
-    sources: Sources
-    storage: Path = Path("runs")
-    ray: str = "auto"
-    max_concurrent: int | None = None
-    seed: int = 0
-    resume: bool = False
-    keep_all: bool = False
+    state: SweepState
+    stopped_by: str | None
 
 
-def run_sweep(sweep: Sweep, options: RunOptions, say: Say, publish: Callable[[SweepState], None]) -> SweepState:
-    """Run or resume a sweep to its end.
+def run_sweep(sweep: Sweep, options: RunOptions, say: Say, publish: Callable[[SweepState], None]) -> SweepEnd:
+    """Run or resume a sweep to its end, or until it is asked to stop.
+
+    The first SIGINT or SIGTERM, or `sonar sweep stop`, lets running trials save their state; the second aborts.
 
     Args:
         sweep: what is searched.
@@ -68,52 +60,82 @@ def run_sweep(sweep: Sweep, options: RunOptions, say: Say, publish: Callable[[Sw
         say: hears lines of progress.
         publish: called with the state after changes, at most every few seconds; must return soon.
 
-    Returns:
-        The state of the finished sweep.
-
     Raises:
+        Aborted: by a signal; the journal holds what a resume needs.
+        JournalBusy: another process owns the sweep.
         ConfigError: the storage holds a sweep of this name that is not to be resumed, or was made otherwise.
         ValueError, FileNotFoundError: from `prepare`, no trial fits the cluster, or a node does not see the storage.
     """
     folder = options.storage / sweep.name
     with Journal(folder / JOURNAL_FILE) as journal:
+        if journal.taken_from is not None:
+            say(f"taken over from {journal.taken_from}, which ended without giving the sweep back")
         settings = _check_resumable(journal, sweep, options, folder)
-        with ray_session(options.ray):
+        stop = StopRequest(folder)
+        stop.withdraw()
+        with ray_session(options.ray), signals_abort():
             check_storage_is_shared(options.storage)
             slots = plan_slots(sweep.base.training.num_workers, ray.cluster_resources(), options.max_concurrent)
             prepared = prepare(sweep.base, options.sources, options.storage, say)
-            if journal.state.settings:
-                journal.append("resumed")
-            else:  # only now: a sweep whose audio was not there has not begun
-                journal.append("sweep_created", **settings)
+            _record_settings(journal, settings)  # only now: a sweep whose audio was not there has not begun
             source = TrialSource(sweep, journal, options.seed)
             for note in source.notes:
                 say(note)
             retention = Retention(journal, folder, keep_all=options.keep_all)
             retention.clean()
             progress = ProgressLine(sweep.num_trials + len(sweep.anchors) + sweep.audit_seeds, say)
-            published = 0.0
-
-            def on_event() -> None:
-                nonlocal published
-                retention.update()
-                progress.update(journal.state)
-                if time.monotonic() - published >= PUBLISH_INTERVAL_S:
-                    publish(journal.state)
-                    published = time.monotonic()
+            watch = PlacementWatch(folder / "trials", sweep.base.training.num_workers, say)
+            hears = [lambda state: retention.update(), progress.update, watch.look_at]
+            on_event = _Listener(journal.state, stop, say, hears, publish)
 
             def run(source: Source) -> None:
-                tune_trials(source, journal, prepared, folder, slots, on_event)
+                tune_trials(Driver(source, journal, stop, on_event), prepared, folder, slots)
 
-            if sweep.audit_seeds:
+            with signals_drain(stop):
                 audit_sweep(journal, sweep.audit_seeds, folder, prepared.baseline, run, say)
-            run(source)
-            if source.end_reason is not None:  # else Tune was stopped
-                journal.append("ended", reason=source.end_reason)
-                say(f"the search ended: {source.end_reason}")
+                run(source)
+            stopped_by = _end(journal, source, stop, say)
             publish(journal.state)
-    _refuse_empty(journal.state)
-    return journal.state
+    if stopped_by is None:
+        _refuse_empty(journal.state)
+    return SweepEnd(journal.state, stopped_by)
+
+
+def _end(journal: Journal, source: TrialSource, stop: StopRequest, say: Say) -> str | None:
+    """Who asked to stop before there was nothing left to do, None where nothing is; says and records why it ended."""
+    is_left = source.end_reason is None or any(not record.is_finished for record in journal.state.trials.values())
+    stopped_by = stop.by() if stop() and is_left else None
+    stop.withdraw()
+    if source.end_reason is not None and stopped_by is None:
+        say(f"the search ended: {source.end_reason}")
+        if journal.state.end_reason is None:  # else this driver found it ended, and nothing to do
+            journal.append("ended", reason=source.end_reason)
+    return stopped_by
+
+
+class _Listener:
+    """What the driver does after every event: tells who listens, publishes, says once that it is stopping."""
+
+    def __init__(
+        self,
+        state: SweepState,
+        stop: StopRequest,
+        say: Say,
+        hears: Sequence[Callable[[SweepState], None]],
+        publish: Callable[[SweepState], None],
+    ) -> None:
+        self._state, self._stop, self._say, self._hears, self._publish = state, stop, say, hears, publish
+        self._published_s, self._has_said_stop = 0.0, False
+
+    def __call__(self) -> None:
+        for hear in self._hears:
+            hear(self._state)
+        if self._stop() and not self._has_said_stop:
+            self._has_said_stop = True
+            self._say(f"stopping, as {self._stop.by()} asks: running trials save their state; Ctrl-C aborts")
+        if time.monotonic() - self._published_s >= PUBLISH_INTERVAL_S:
+            self._publish(self._state)
+            self._published_s = time.monotonic()
 
 
 def _refuse_empty(state: SweepState) -> None:
@@ -152,38 +174,30 @@ def _check_resumable(journal: Journal, sweep: Sweep, options: RunOptions, folder
     """The settings that the journal is to begin with; refuses a journal that began otherwise."""
     if set(sweep.objectives) != set(MEASURED):
         raise ConfigError(f"objectives are {', '.join(sweep.objectives)}; a trial measures {' and '.join(MEASURED)}")
-    settings: dict[str, Any] = {
-        "name": sweep.name,
-        "domain": sweep.domain,
-        "config": to_dict(sweep.base),
-        "space": describe_space(sweep.space),
-        "objectives": dict(sweep.objectives),
-        "forgetting_limit": sweep.forgetting_limit,
-        "num_trials": sweep.num_trials,
-        "anchors": sweep.anchors,
-        "sampler": sweep.sampler,
-        "budget_hours": sweep.budget_hours,
-        "converge": None if sweep.converge is None else asdict(sweep.converge),
-        "warm_start": None,
-        "audit_seeds": sweep.audit_seeds,
-        "seed": options.seed,
-        "provenance": {"sources": options.sources._asdict(), **provenance()},
-    }
     known = journal.state.settings
     if known and not options.resume:
         raise ConfigError(f"{folder} already holds a sweep; give --resume to continue it, or another --name")
-    same = json.loads(json.dumps(settings))  # as the journal gives it back
+    same = json.loads(json.dumps(settings_of(sweep, options)))  # as the journal gives it back
     before = BEFORE | known
-    changed = [key for key in same if known and key not in MAY_CHANGE and before[key] != same[key]]
+    changed = [key for key in same if known and key not in MAY_CHANGE and before.get(key) != same[key]]
     if known and known["provenance"]["sources"] != same["provenance"]["sources"]:
         changed.append("audio")
-    if known and ((known.get("warm_start") or {}).get("folder")) != sweep.warm_start:
-        changed.append("warm_start")
     if changed:
         raise ConfigError(
             f"{folder} began with another {', '.join(changed)}; resume it as it was, or give another --name"
         )
     if sweep.warm_start and not known:
         earlier = read_sweep(Path(sweep.warm_start))
-        settings["warm_start"] = take_warm_start(sweep, options.sources._asdict(), earlier)._asdict()
-    return settings
+        same["warm"] = take_warm_start(sweep, options.sources._asdict(), earlier)._asdict()
+    return same
+
+
+def _record_settings(journal: Journal, settings: dict[str, Any]) -> None:
+    """Begin the journal with them, or add what a resume has changed of them."""
+    known = journal.state.settings
+    if not known:
+        journal.append("sweep_created", **settings)
+        return
+    changed = {key: settings[key] for key in MAY_CHANGE[:-1] if settings[key] != known.get(key)}
+    if changed:
+        journal.append("sweep_changed", **changed)

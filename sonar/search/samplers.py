@@ -25,6 +25,9 @@ from sonar.search.dominance import Direction
 from sonar.search.space import Choice, Dimension, IntUniform, LogUniform, SamplerName, num_points
 
 NUM_RANDOM = 8  # points at random before a sampler has something to go by; the population of NSGA
+# How far above the limit a pruned trial counts. It has no values that compare with those of others; without this TPE
+# would take it for better than every finished trial above the limit.
+PRUNED_EXCESS = 1e6
 NUM_ATTEMPTS = 8  # of a sampler at a point that is new, before one is drawn at random
 
 Params: TypeAlias = Mapping[str, Any]
@@ -37,7 +40,7 @@ class Observed(NamedTuple):
         params: its point of the space.
         status: "told", "pruned" (stopped by the scheduler) or "running".
         values: the objectives of a told one, in the order of the directions.
-        excess: how far forgetting is above the limit, percent; None where nothing is known of it.
+        excess: how far forgetting of a told one is above the limit, percent; None: there is no limit.
     """
 
     params: Params
@@ -87,7 +90,7 @@ class Proposer:
         """The trials as Optuna keeps them, told ones dealt into generations in their order."""
         trials, num_told = [], 0
         for seen in observed:
-            constraints = None if seen.excess is None else {"forgetting": seen.excess}
+            excess = PRUNED_EXCESS if seen.status == "pruned" else seen.excess
             kind = {"told": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "running": TrialState.RUNNING}
             attributes = _generation(self._sampler, num_told // NUM_RANDOM) if seen.status == "told" else {}
             num_told += seen.status == "told"
@@ -97,7 +100,7 @@ class Proposer:
                     params=dict(seen.params),
                     distributions=self._distributions,
                     values=list(seen.values) or None,
-                    constraints=constraints,
+                    constraints=None if excess is None else {"forgetting": excess},
                     system_attrs=attributes,
                 )
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -10,7 +9,7 @@ from typing import Any
 
 from sonar.config import to_dict
 from sonar.experiment import apply_preset
-from sonar.search.budget import spent_reason
+from sonar.search.budget import spent_hours, spent_reason
 from sonar.search.first_points import anchor_points, first_points, values_of
 from sonar.search.journal import Journal, TrialRecord
 from sonar.search.samplers import Observed, Params, Proposer, point_key
@@ -37,8 +36,9 @@ class TrialSource(Source):
         """Continue from the journal's state; `clock` gives Unix time, for the budget in hours."""
         super().__init__(sweep.objectives, journal)
         self._sweep, self._clock = sweep, clock
+        self._began_s = clock()
         self._proposer = Proposer(sweep.sampler, sweep.space, list(sweep.objectives.values()), seed)
-        warm = journal.state.settings.get("warm_start")
+        warm = journal.state.settings.get("warm")
         self._warm = WarmStart(**warm) if warm else None
         first = first_points(sweep, self._warm)
         self._first = first.points
@@ -52,12 +52,14 @@ class TrialSource(Source):
     def suggest(self) -> Suggestion | None:
         """The next trial, or None once no more are to be launched, for the rest of this driver's life."""
         if self._unfinished:
+            self._mark_resumed()
             return self._again(self._unfinished.popleft())
         if self._anchors:
             name = self._anchors.popleft()
             return self._record(Suggestion(f"anchor-{name}", ANCHOR, {}, apply_preset(self._sweep.base, name)))
         if self.end_reason is None:
-            self.end_reason = spent_reason(self._sweep, self._journal.state, self._clock())
+            hours = spent_hours(self._journal.state, self._clock(), self._began_s)
+            self.end_reason = spent_reason(self._sweep, self._journal.state, hours)
         params = None if self.end_reason else self._next_point()
         if params is None:
             self.end_reason = self.end_reason or "every point of the space was tried"
@@ -102,18 +104,15 @@ class TrialSource(Source):
         if record.status == "told":
             return self._told(params, record.metrics)
         if record.status == "pruned":
-            return Observed(params, "pruned", excess=self._excess(_last_forgetting(record)))
+            return Observed(params, "pruned")
         return None if record.is_finished else Observed(params, "running")
 
     def _told(self, params: Params, metrics: Mapping[str, float]) -> Observed:
         values = tuple(metrics[name] for name in self._sweep.objectives)
-        return Observed(params, "told", values, self._excess(metrics["forgetting_rate"]))
-
-    def _excess(self, forgetting_rate: float | None) -> float | None:
-        """How far forgetting is above the sweep's limit, percent."""
-        return None if forgetting_rate is None else forgetting_rate - self._sweep.forgetting_limit
+        return Observed(params, "told", values, metrics["forgetting_rate"] - self._sweep.forgetting_limit)
 
     def _record(self, suggestion: Suggestion) -> Suggestion:
+        self._mark_resumed()
         self._journal.append(
             "suggested",
             trial_id=suggestion.trial_id,
@@ -129,12 +128,3 @@ class TrialSource(Source):
             config = apply_preset(self._sweep.base, record.trial_id.removeprefix("anchor-"))
             return Suggestion(record.trial_id, ANCHOR, {}, config)
         return Suggestion(record.trial_id, SEARCH, dict(record.params), apply(self._sweep, record.params))
-
-
-def _last_forgetting(record: TrialRecord) -> float | None:
-    """The forgetting rate that a trial reported last, by whatever stage; None where it never did."""
-    for report in reversed(record.reports):
-        for name, value in report.metrics.items():
-            if name.rpartition("/")[2] == "forgetting_rate" and math.isfinite(value):
-                return value
-    return None

@@ -15,6 +15,7 @@ from sonar.search.results import front, front_hypervolume, picked, ranked_trials
 _STATUS: dict[str, Status] = {
     "suggested": "SCHEDULED",
     "started": "RUNNING",
+    "paused": "SCHEDULED",
     "told": "FINISHED",
     "failed": "FAILED",
     "pruned": "KILLED",

@@ -26,6 +26,7 @@ class Source(ABC):
     def __init__(self, objectives: Iterable[str], journal: Journal) -> None:
         """Into `journal`; a result needs all `objectives`."""
         self._objectives, self._journal = tuple(objectives), journal
+        self._is_resuming = journal.num_found > 0
 
     @abstractmethod
     def suggest(self) -> Suggestion | None:
@@ -47,6 +48,12 @@ class Source(ABC):
     def fail(self, trial_id: str, reason: str) -> None:
         """Record a trial that ended without a result."""
         self._journal.append("failed", trial_id=trial_id, reason=reason)
+
+    def _mark_resumed(self) -> None:
+        """Once, before the first trial that a driver on an older journal gives out; one that gives none leaves none."""
+        if self._is_resuming:
+            self._journal.append("resumed")
+            self._is_resuming = False
 
     def prune(self, trial_id: str, reason: str, metrics: Mapping[str, float]) -> None:
         """Record a trial that the scheduler stopped, with its last metrics, which are no result."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 from sonar.config import ConfigError, dotted_keys, nearest_key, override
 from sonar.search.convergence import Convergence
 from sonar.search.dominance import Direction
+from sonar.search.halving import NO_POINTS, HalvingConfig
 
 if TYPE_CHECKING:
     from sonar.experiment import TrialConfig
@@ -104,6 +105,7 @@ class Sweep:
         num_trials: trials to search, anchors not counted.
         forgetting_limit: highest forgetting rate of a pick, percent.
         anchors: presets that run first; they fix the axes and the reference point of the hypervolume.
+        halving: when a trial is stopped early; None: all run to their end. It needs `evaluation.every`.
         name: the sweep's own name; the domain where none is given. Names a folder, an experiment and a study.
         sampler: of the points after the first ones, by its name in Optuna.
         budget_hours: no trial is launched once the sweep has run this long, over all its drivers; None: no limit.
@@ -119,6 +121,7 @@ class Sweep:
     num_trials: int
     forgetting_limit: float = 5.0
     anchors: tuple[str, ...] = ("base", "dcpt")
+    halving: HalvingConfig | None = None
     name: str = ""
     sampler: SamplerName = "tpe"
     budget_hours: float | None = None
@@ -131,6 +134,7 @@ class Sweep:
         object.__setattr__(self, "objectives", dict(self.objectives))
         object.__setattr__(self, "name", self.name or self.domain)
         _check_scalars(self)
+        _check_search(self)
         _check_space(self)
 
 
@@ -182,6 +186,22 @@ def describe_space(space: Mapping[str, Dimension]) -> dict[str, dict[str, Any]]:
     return {key: {"type": type(dim).__name__, **dataclasses.asdict(dim)} for key, dim in space.items()}
 
 
+def read_space(described: Mapping[str, Mapping[str, Any]]) -> dict[str, Dimension]:
+    """The space that `describe_space` described, also after JSON.
+
+    Raises:
+        ConfigError: a kind of dimension that there is not.
+    """
+    kinds: dict[str, Any] = {kind.__name__: kind for kind in (Uniform, LogUniform, IntUniform, Choice)}
+    space = {}
+    for key, fields in described.items():
+        kind, values = fields["type"], {name: value for name, value in fields.items() if name != "type"}
+        if kind not in kinds:
+            raise ConfigError(f"space: {key!r} is a {kind!r}; there are {', '.join(kinds)}")
+        space[key] = kinds[kind](**{n: tuple(v) if isinstance(v, list) else v for n, v in values.items()})
+    return space
+
+
 def _check_bounds(low: float, high: float, name: str) -> None:
     numbers = all(isinstance(bound, int | float) and not isinstance(bound, bool) for bound in (low, high))
     if not numbers or not math.isfinite(low) or not math.isfinite(high) or low >= high:
@@ -193,9 +213,8 @@ def _check_scalars(sweep: Sweep) -> None:
         value = getattr(sweep, field)
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", value):
             raise ConfigError(f"{field}: got {value!r}; allowed: letters, digits, dots, dashes and underscores")
-    if sweep.sampler not in get_args(SamplerName):
-        raise ConfigError(f"sampler: got {sweep.sampler!r}; allowed: {', '.join(get_args(SamplerName))}")
-    _check_counts(sweep)
+    if type(sweep.num_trials) is not int or sweep.num_trials < 1:
+        raise ConfigError(f"num_trials: got {sweep.num_trials!r}; allowed: 1 or more")
     if not math.isfinite(sweep.forgetting_limit):
         raise ConfigError(f"forgetting_limit: got {sweep.forgetting_limit!r}; allowed: a finite number, percent")
     wrong = {name: way for name, way in sweep.objectives.items() if way not in ("max", "min")}
@@ -203,13 +222,16 @@ def _check_scalars(sweep: Sweep) -> None:
         raise ConfigError(f"objectives: got {sweep.objectives!r}; allowed: 'max' or 'min' for each metric")
 
 
-def _check_counts(sweep: Sweep) -> None:
-    if type(sweep.num_trials) is not int or sweep.num_trials < 1:
-        raise ConfigError(f"num_trials: got {sweep.num_trials!r}; allowed: 1 or more")
+def _check_search(sweep: Sweep) -> None:
+    """How the search goes on and ends."""
+    if sweep.sampler not in get_args(SamplerName):
+        raise ConfigError(f"sampler: got {sweep.sampler!r}; allowed: {', '.join(get_args(SamplerName))}")
     if sweep.budget_hours is not None and not 0 < sweep.budget_hours < math.inf:
         raise ConfigError(f"budget_hours: got {sweep.budget_hours!r}; allowed: a number of hours above 0")
     if type(sweep.audit_seeds) is not int or sweep.audit_seeds < 0 or sweep.audit_seeds == 1:
         raise ConfigError(f"audit_seeds: got {sweep.audit_seeds!r}; allowed: 0 for no audit, or 2 or more, better 5")
+    if sweep.halving is not None and not sweep.base.evaluation.every:
+        raise ConfigError(f"halving: {NO_POINTS}")
 
 
 def _check_space(sweep: Sweep) -> None:

@@ -1,6 +1,6 @@
 """What a journal's events mean: the state of a sweep and of each of its trials; pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -31,10 +31,10 @@ class TrialRecord:
         config: the whole of the trial's config as plain values, where it was recorded.
         of: the trial that a "reeval" repeats.
         seed: of an "audit" or "reeval".
-        status: the last of suggested, started, told, failed, pruned.
+        status: the last of suggested, started, paused, told, failed, pruned.
         metrics: finite; only a told trial has them.
         reports: while it ran, in the order in which they came.
-        reason: why it failed or was pruned.
+        reason: why it failed, was pruned or is paused.
         checkpoint: folder of its last checkpoint, None where there is none.
         num_starts: 2 or more for a trial that was resumed.
         started_s: Unix time of its first start.
@@ -97,7 +97,7 @@ class SweepState:
     """A sweep as its journal tells it.
 
     Attributes:
-        settings: the values of `sweep_created`, empty before it.
+        settings: the values of `sweep_created`, as changed since; empty before it.
         created_s: Unix time of `sweep_created`.
         trials: by id, in the order in which they were suggested.
         candidates: of all trials, in the order in which they came; what a trial was told with is one of them.
@@ -133,8 +133,9 @@ class SweepState:
                 self._set(self._next_candidate(event))
             elif event.event == "told":
                 self._set(_told_candidate(record))
-        elif event.event == "sweep_created":
-            self.settings, self.created_s = dict(event.data), event.time_s
+        elif event.event in ("sweep_created", "sweep_changed"):
+            self.settings = {**self.settings, **event.data}
+            self.created_s = event.time_s if self.created_s is None else self.created_s
         else:
             self.end_reason = event.data.get("reason")
         if self.last_s is not None and event.event != "resumed":
@@ -143,6 +144,14 @@ class SweepState:
 
     def _set(self, candidate: CandidateRecord) -> None:
         self.candidates[candidate.key] = candidate
+
+    def without(self, trial_ids: Collection[str]) -> "SweepState":
+        """The state as if these trials had never been."""
+        return replace(
+            self,
+            trials={trial_id: record for trial_id, record in self.trials.items() if trial_id not in trial_ids},
+            candidates={key: record for key, record in self.candidates.items() if key.trial_id not in trial_ids},
+        )
 
     def check(self, event: Event) -> TrialRecord | None:
         """The record that an event leads to, None for one of the whole sweep; nothing changes. Raises as `apply`."""
@@ -236,7 +245,7 @@ def _advance(record: TrialRecord, event: Event) -> TrialRecord:
     data, now = event.data, event.time_s
     if event.event == "started":
         first = now if record.started_s is None else record.started_s
-        return replace(record, status="started", num_starts=record.num_starts + 1, started_s=first)
+        return replace(record, status="started", reason=None, num_starts=record.num_starts + 1, started_s=first)
     if event.event == "reported":
         report = Report(data["step"], now, _floats(data["metrics"]))
         return replace(record, reports=(*record.reports, report))
@@ -247,4 +256,6 @@ def _advance(record: TrialRecord, event: Event) -> TrialRecord:
         return replace(record, status="told", metrics=_floats(data["metrics"]), checkpoint=checkpoint, ended_s=now)
     if event.event == "candidate":
         return record
+    if event.event == "paused":
+        return replace(record, status="paused", reason=data["reason"])
     return replace(record, status=event.event, reason=data["reason"], ended_s=now)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sonar.evaluate.bootstrap import Resampling
-from sonar.evaluate.noise import AXES, Noise, describe_noise, measure_noise, read_noise, verdict
+from sonar.evaluate.noise import AXES, Noise, describe_noise, measure_noise, verdict
 from sonar.evaluate.record import read_evaluation, split_folder
 from sonar.evaluate.run_folders import SPLIT
 from sonar.files import write_whole_text
@@ -23,25 +23,30 @@ NOISE_FILE = "noise.json"
 
 def audit_sweep(
     journal: Journal, num_seeds: int, folder: Path, baseline: str, run: Callable[[Source], None], say: Say
-) -> Noise:
+) -> Noise | None:
     """Run what is missing of the audit, write `noise.json` into the sweep's folder and say what it means.
 
     Args:
         journal: of the sweep.
-        num_seeds: runs of the base configuration.
+        num_seeds: runs of the base configuration; 0: no audit.
         folder: of the sweep.
         baseline: of `Prepared`.
         run: runs the trials of a source to their end.
         say: hears what the probe sets resolve.
 
+    Returns:
+        None where it was stopped before its end, or none was asked for.
+
     Raises:
         ValueError: fewer than two runs have a result, with the reasons of the others.
     """
-    if any(record.kind == AUDIT and not record.is_finished for record in journal.state.trials.values()) or next_audit(
-        journal.state, num_seeds
-    ):
+    if num_seeds == 0:
+        return None
+    if _is_missing(journal.state, num_seeds):
         say(f"auditing the noise: {num_seeds} seeds of the base configuration")
         run(RepeatSource(journal, AUDIT, lambda: next_audit(journal.state, num_seeds)))
+        if _is_missing(journal.state, num_seeds):
+            return None
     noise = _measure(journal.state, folder, baseline)
     limit = journal.state.settings["forgetting_limit"]
     made_by = {"config": journal.state.settings["config"], "base": Path(baseline).stem}
@@ -68,6 +73,11 @@ def describe_audit(noise: Noise, limit: float) -> list[str]:
     return lines
 
 
+def _is_missing(state: SweepState, num_seeds: int) -> bool:
+    is_begun = any(record.kind == AUDIT and not record.is_finished for record in state.trials.values())
+    return is_begun or next_audit(state, num_seeds) is not None
+
+
 def _measure(state: SweepState, folder: Path, baseline: str) -> Noise:
     audits = [record for record in state.trials.values() if record.kind == AUDIT]
     told = [record.trial_id for record in audits if record.status == "told"]
@@ -76,9 +86,3 @@ def _measure(state: SweepState, folder: Path, baseline: str) -> Noise:
     }
     runs = {name: read_evaluation(split_folder(folder / "trials" / name, SPLIT)) for name in told}
     return measure_noise(runs, failed, read_baseline(baseline), Resampling())
-
-
-def read_sweep_noise(folder: Path) -> Noise | None:
-    """What the audit of the sweep in a folder found; None where there was none."""
-    path = folder / NOISE_FILE
-    return read_noise(path) if path.is_file() else None

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from ray.train import UserCallback
-
-from sonar.checkpoint import load_checkpoint, load_state, save_checkpoint, save_state
+from sonar.checkpoint import CheckpointError, load_checkpoint, load_state, save_checkpoint, save_state
 from sonar.config import config_hash, to_dict
 from sonar.evaluate.record import Evaluation, split_folder, write_evaluation
 from sonar.experiment import TrialConfig
@@ -22,17 +21,19 @@ from sonar.search.prepare import Prepared, record_dev_use
 from sonar.search.state import LAST_STEP
 from sonar.search.watch import Watch
 from sonar.train.adapt import adapt
-from sonar.train.launch import Launched, launch_adapt
+from sonar.train.launch import NOTHING_AROUND, Around, Launched, launch_adapt
 from sonar.train.loop import StepReport
 from sonar.train.stages import Hooks, local_worker
+
+log = logging.getLogger(__name__)
 
 
 class TrialResult(NamedTuple):
     """What a trial is told with.
 
     Attributes:
-        metrics: plasticity, forgetting_rate, forgetting_worst (percent), forgetting_worst_class (points), retention and
-            probes by task, the curve's summary, last losses, codebook health, cost.
+        metrics: plasticity, forgetting_rate, forgetting_worst (percent), forgetting_worst_class (points), the ends of
+            the axes' intervals, retention and probes by task, the curve's summary, last losses, codebook health, cost.
         checkpoint: folder of the adapted model.
         worst: the prior task and the class behind forgetting_worst and forgetting_worst_class.
     """
@@ -47,7 +48,7 @@ def run_trial(
     prepared: Prepared,
     folder: Path,
     report: Callable[[StepReport], None],
-    train_callbacks: Sequence[UserCallback] = (),
+    around: Around = NOTHING_AROUND,
     keep_candidates: bool = False,
 ) -> TrialResult:
     """Adapt the base and judge the result.
@@ -59,10 +60,11 @@ def run_trial(
             from, `candidates/`, then `evaluation/dev`, `checkpoint/`, `provenance.json` and `result.json`. A folder
             with a result is not run again.
         report: called after every step.
-        train_callbacks: of Ray Train, where several workers train; they hear what rank 0 reports.
+        around: who else hears of it, and who may stop it.
         keep_candidates: leave the encoder of every point of the curve in the folder, for a driver that deletes them.
 
     Raises:
+        TrainingStopped: as asked; the folder holds the state to go on from.
         NonFiniteLossError: training diverged.
         ValueError: the mixture asked for cannot be drawn, a probe cannot be scored, or the folder holds another run.
     """
@@ -72,13 +74,13 @@ def run_trial(
         return TrialResult(**json.loads(result_path.read_text()))
     began = time.perf_counter()
     watch = Watch(config, prepared, folder, keep_candidates=keep_candidates)
-    adapted, last = _adapt(config, prepared, folder, report, train_callbacks, watch)
+    adapted, last = _adapt(config, prepared, folder, report, around._replace(observe=watch))
     trained_s = time.perf_counter() - began - watch.seconds
     evaluation, change = watch.score(adapted.encoder)
     write_evaluation(evaluation, split_folder(folder, "dev"))
     steps = int(last.get(LAST_STEP, 0))
     metrics = {
-        **change.metrics(),
+        **watch.judge(evaluation, change),
         **_probe_metrics(evaluation),
         **last,
         **watch.end(steps, evaluation, change),
@@ -123,17 +125,16 @@ def _adapt(
     prepared: Prepared,
     folder: Path,
     report: Callable[[StepReport], None],
-    train_callbacks: Sequence[UserCallback],
-    watch: Watch,
+    around: Around,
 ) -> Launched:
     """Train in this process, or with several workers under Ray Train."""
     drawn = read_mixture(config.sampling, prepared)
     write_mixture(drawn, folder / MIXTURE_FILE)
     adapt_config = replace(config.adapt_config(), replay_ratio=drawn.replay_ratio)
     if config.training.num_workers > 1:
-        return launch_adapt(prepared.base, drawn.mixture, adapt_config, folder, train_callbacks, watch)
+        return launch_adapt(prepared.base, drawn.mixture, adapt_config, folder, around)
     state_path = folder / "state.pt"
-    state = load_state(state_path) if state_path.exists() else None
+    state = _read_state(state_path)
     last: dict[str, float] = state["last"] if state else {}
 
     def keep_last(step: StepReport) -> None:
@@ -145,10 +146,22 @@ def _adapt(
         save=lambda state: save_state(state | {"last": dict(last)}, state_path),
         state=state,
         save_every=config.training.checkpoint_every,
-        observe=watch,
+        observe=around.observe,
+        is_stopping=around.is_stopping,
     )
     base = load_checkpoint(prepared.base)
     return Launched(adapt(base, drawn.mixture, adapt_config, hooks, local_worker()), last)
+
+
+def _read_state(path: Path) -> dict[str, Any] | None:
+    """The state to go on from; a damaged one is set aside, and the trial begins anew and ends the same."""
+    try:
+        state: dict[str, Any] | None = load_state(path) if path.exists() else None
+    except CheckpointError as error:
+        path.replace(path.with_suffix(".damaged"))
+        log.warning("%s; it is kept as %s and the trial begins anew", error, path.with_suffix(".damaged").name)
+        return None
+    return state
 
 
 def _probe_metrics(evaluation: Evaluation) -> dict[str, float]:

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import time
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from ray import tune
 from ray.tune.experiment import Trial
-from ray.tune.integration.ray_train import TuneReportCallback
 from ray.tune.search import Searcher
 
-from sonar.config import from_dict, to_dict
-from sonar.experiment import TrialConfig
+from sonar.config import to_dict
 from sonar.search.journal import Journal
 from sonar.search.prepare import Prepared
 from sonar.search.retention import take_offers
+from sonar.search.scheduler import HalvingScheduler, scheduler_of
 from sonar.search.source import Source
-from sonar.search.trial import run_trial
-from sonar.search.watch import CURVE_TERMS
-from sonar.train.loop import StepReport
+from sonar.search.stopping import StopRequest
+from sonar.search.trainable import CHECKPOINT, ENDED, FAILED, PAUSED, trainable
 
-REPORT_INTERVAL_S = 2.0  # of one trial's metrics to the driver; points of its curve go at once
+MAX_DEATHS = 3  # of one trial's process, each followed by a restart from its saved state
 IDLE_CPU = 0.01  # what a trial holds while its workers hold the rest; Tune refuses 0
 
 
@@ -66,25 +63,45 @@ def plan_slots(num_workers: int, cluster: dict[str, float], max_concurrent: int 
     return TrialSlots({"CPU": float(threads)}, num_concurrent, threads)
 
 
-def tune_trials(
-    source: Source, journal: Journal, prepared: Prepared, folder: Path, slots: TrialSlots,
-    on_event: Callable[[], None],
-) -> None:  # fmt: skip
-    """Run every trial of `source` on the connected Ray cluster.
+class Driver(NamedTuple):
+    """The driver's side of a sweep.
 
-    Args:
+    Attributes:
         source: gives the trials and takes their results.
         journal: gets what the running trials report.
+        stop: once it says yes no trial is begun and running ones save their state and end; it travels to them.
+        on_event: called after everything that happens and while waiting.
+    """
+
+    source: Source
+    journal: Journal
+    stop: StopRequest
+    on_event: Callable[[], None]
+
+
+def tune_trials(driver: Driver, prepared: Prepared, folder: Path, slots: TrialSlots) -> None:
+    """Run the trials of a driver's source on the connected Ray cluster until there are no more or it is stopping.
+
+    Args:
+        driver: where trials come from and what hears of them.
         prepared: what all trials share.
         folder: of the sweep; trial folders lie in `trials/`.
         slots: resources and concurrency.
-        on_event: called in the driver after everything that happens and while waiting.
     """
-    trainable = partial(_trainable, prepared=prepared, folder=str(folder.resolve()), threads=slots.threads)
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Tune's would kill running trials; ours lets them save
+    scheduler = scheduler_of(driver.journal, _numbers)
+    run_here = partial(
+        trainable,
+        prepared=prepared,
+        folder=str(folder.resolve()),
+        threads=slots.threads,
+        is_stopping=driver.stop,
+    )
     tuner = tune.Tuner(
-        tune.with_resources(trainable, slots.resources),
+        tune.with_resources(run_here, slots.resources),
         tune_config=tune.TuneConfig(
-            search_alg=_SourceSearcher(source),
+            search_alg=_SourceSearcher(driver),
+            scheduler=scheduler,
             num_samples=-1,
             max_concurrent_trials=slots.num_concurrent,
             reuse_actors=True,
@@ -92,44 +109,27 @@ def tune_trials(
         run_config=tune.RunConfig(
             name="tune",
             storage_path=str(folder.resolve()),
-            callbacks=[_JournalCallback(source, journal, folder.resolve() / "trials", on_event)],
+            callbacks=[_JournalCallback(driver, scheduler, folder.resolve() / "trials")],
+            failure_config=tune.FailureConfig(max_failures=MAX_DEATHS),
             verbose=0,
         ),
     )
     tuner.fit()
 
 
-def _trainable(config: dict[str, Any], *, prepared: Prepared, folder: str, threads: int) -> None:
-    """One trial in its own process."""
-    torch.set_num_threads(threads)
-    trial_config = from_dict(TrialConfig, config["config"])
-    sent = 0.0
-
-    def report(step: StepReport) -> None:
-        nonlocal sent
-        if time.monotonic() - sent >= REPORT_INTERVAL_S or step.metrics.keys() & CURVE_TERMS:
-            sent = time.monotonic()
-            tune.report(step.by_stage() | {"step": step.step})
-
-    callbacks = (TuneReportCallback(),) if trial_config.training.num_workers > 1 else ()
-    trial_folder = Path(folder) / "trials" / config["trial_id"]
-    result = run_trial(trial_config, prepared, trial_folder, report, callbacks, keep_candidates=True)
-    tune.report({**result.metrics, "checkpoint_path": result.checkpoint})
-
-
 class _SourceSearcher(Searcher):
     """Tune's searcher interface over a `Source`; results go through the callback, which knows the reasons."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, driver: Driver) -> None:
         super().__init__()
-        self._source: Source | None = source
+        self._driver: Driver | None = driver
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_source": None}  # Tune pickles its searcher; the journal is our state
+        return {**self.__dict__, "_driver": None}  # Tune pickles its searcher; the journal is our state
 
     def suggest(self, trial_id: str) -> Any:
-        assert self._source is not None
-        suggestion = self._source.suggest()
+        assert self._driver is not None
+        suggestion = None if self._driver.stop() else self._driver.source.suggest()
         if suggestion is None:
             return Searcher.FINISHED
         return {"trial_id": suggestion.trial_id, "config": to_dict(suggestion.config)}
@@ -147,8 +147,9 @@ class _SourceSearcher(Searcher):
 class _JournalCallback(tune.Callback):
     """Writes what trials do into the journal and tells the source how they ended."""
 
-    def __init__(self, source: Source, journal: Journal, folder: Path, on_event: Callable[[], None]) -> None:
-        self._source, self._journal, self._folder, self._on_event = source, journal, folder, on_event
+    def __init__(self, driver: Driver, scheduler: HalvingScheduler | None, trials: Path) -> None:
+        self._source, self._journal, self._stop, self._on_event = driver
+        self._scheduler, self._trials = scheduler, trials
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its callbacks; the journal is our state
@@ -163,7 +164,7 @@ class _JournalCallback(tune.Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         metrics = _numbers(result)
-        if "checkpoint_path" not in result and metrics:
+        if ENDED not in result and metrics:
             self._journal.append(
                 "reported",
                 trial_id=trial.config["trial_id"],
@@ -174,19 +175,33 @@ class _JournalCallback(tune.Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._take_offers(trial)
-        result = trial.last_result
-        checkpoint = result.get("checkpoint_path", "")
-        self._source.tell(trial.config["trial_id"], _numbers(result), checkpoint)
+        trial_id, result = trial.config["trial_id"], trial.last_result
+        given_up = self._scheduler.reason(trial_id) if self._scheduler else None
+        if PAUSED in result:
+            self._pause(trial_id, result[PAUSED])
+        elif FAILED in result:
+            self._source.fail(trial_id, result[FAILED])
+        elif given_up is not None and CHECKPOINT not in result:
+            self._source.prune(trial_id, given_up, _numbers(result))
+        else:
+            self._source.tell(trial_id, _numbers(result), result.get(CHECKPOINT, ""))
+            if self._scheduler:
+                self._scheduler.on_told(trial_id)
         self._on_event()
+
+    def _pause(self, trial_id: str, reason: str) -> None:
+        self._journal.append("paused", trial_id=trial_id, reason=reason)
+        if not self._stop():  # nobody asked, so the storage is full, and the other trials would find no room either
+            self._stop.ask(f"a storage without room ({reason})")
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._take_offers(trial)
-        self._source.fail(trial.config["trial_id"], _reason(trial))
+        self._source.fail(trial.config["trial_id"], f"its process died {MAX_DEATHS + 1} times: {_reason(trial)}")
         self._on_event()
 
     def _take_offers(self, trial: Trial) -> None:
         trial_id = trial.config["trial_id"]
-        take_offers(self._journal, trial_id, self._folder / trial_id)
+        take_offers(self._journal, trial_id, self._trials / trial_id)
 
 
 _TUNE_KEYS = {"step", "timestamp", "time_this_iter_s", "time_total_s", "time_since_restore", "pid",

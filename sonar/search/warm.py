@@ -19,13 +19,11 @@ class WarmStart(NamedTuple):
     """Plain values, as the journal keeps them.
 
     Attributes:
-        folder: of the earlier sweep.
         front: points of its front that lie in this space, the most plastic first.
         told: parameters and objectives of its told trials in this space; empty where they answer another question.
         note: what was taken and what was not, for people.
     """
 
-    folder: str
     front: list[dict[str, Any]]
     told: list[dict[str, Any]]
     note: str
@@ -54,8 +52,8 @@ def take_warm_start(sweep: Sweep, sources: Mapping[str, Any], earlier: SweepStat
             f"warm_start: none of the {len(told)} told trials of {folder} lies in this space; "
             f"widen the space or start without it"
         )
-    ids = {record.trial_id for record in inside}
-    points = sorted((r for r in front(earlier) if r.record.trial_id in ids), key=lambda r: -r.point.plasticity)
+    members = [r for r in front(earlier) if r.record.kind == "search" and _fits(sweep, r.record)]
+    points = [dict(r.record.params) for r in sorted(members, key=lambda r: -r.point.plasticity)]
     differs = _differences(sweep, sources, earlier)
     evidence = [] if differs else inside
     note = f"warm start from {folder}: {len(points)} points of its front come first; " + (
@@ -63,11 +61,12 @@ def take_warm_start(sweep: Sweep, sources: Mapping[str, Any], earlier: SweepStat
         if differs
         else f"{len(inside)} of its {len(told)} results are known to the sampler"
     )
-    objectives = list(sweep.objectives)
     return WarmStart(
-        folder=folder,
-        front=[dict(ranked.record.params) for ranked in points],
-        told=[{"params": dict(r.params), "metrics": {name: r.metrics[name] for name in objectives}} for r in evidence],
+        front=points,
+        told=[
+            {"params": dict(r.params), "metrics": {name: r.metrics[name] for name in sweep.objectives}}
+            for r in evidence
+        ],
         note=note,
     )
 

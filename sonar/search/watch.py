@@ -13,6 +13,7 @@ from torch import nn
 from sonar.checkpoint import Checkpoint, load_checkpoint
 from sonar.config import to_dict
 from sonar.data.stream import ClipStore
+from sonar.evaluate.axis_intervals import AxisResamples
 from sonar.evaluate.curve import CurvePoint, add_point, read_curve, summarise_curve
 from sonar.evaluate.record import Evaluation
 from sonar.evaluate.run import Change, Task, compare, evaluate_encoder, find_tasks
@@ -57,7 +58,7 @@ class Watch:
         evaluation, change = self.score(encoder)
         if self._keep_candidates:
             made_by = self.made_by() | {"step": report.step}
-            offer = Offer(report.step, 1.0, change.metrics())
+            offer = Offer(report.step, 1.0, self.judge(evaluation, change))
             write_offer(offer, self._folder, evaluation, Checkpoint(encoder=encoder, provenance=made_by))
         encoder.train(was_training)
         return self._keep(report.stage, report.step, evaluation, change)
@@ -65,6 +66,10 @@ class Watch:
     @cached_property
     def _tasks(self) -> list[Task]:
         return find_tasks(ClipStore(self._prepared.new_shards), ClipStore(self._prepared.prior_shards))
+
+    @cached_property
+    def _resamples(self) -> AxisResamples:
+        return AxisResamples(self._baseline)
 
     @cached_property
     def _baseline(self) -> Evaluation:
@@ -100,10 +105,17 @@ class Watch:
             offer = read_offer(Offer(step, alpha, {}).folder(self._folder))
             if offer is None:
                 evaluation, change = self.score(between(base, encoder, alpha))
-                offer = Offer(step, alpha, change.metrics())
+                offer = Offer(step, alpha, self.judge(evaluation, change))
                 write_offer(offer, self._folder, evaluation)
             shown |= {f"alpha-{alpha:g}/{name}": offer.metrics[name] for name in CURVE_TERMS}
         return shown
+
+    def judge(self, evaluation: Evaluation, change: Change) -> dict[str, float]:
+        """The numbers of a candidate: its change against the base, and the intervals of both axes."""
+        began = time.perf_counter()
+        numbers = change.metrics() | self._resamples.intervals(evaluation).metrics()
+        self.seconds += time.perf_counter() - began
+        return numbers
 
     def end(self, step: int, evaluation: Evaluation, change: Change) -> dict[str, float]:
         """Write the last point and say what the curve says; nothing where only the end was asked for.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ import ray.train.torch
 import torch
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchTrainer
+from ray.util.placement_group import get_current_placement_group
 
 from sonar.checkpoint import Checkpoint, load_checkpoint, load_state, save_checkpoint, save_state
 from sonar.data.stream import ClipStore
@@ -19,12 +20,31 @@ from sonar.files import write_whole_text
 from sonar.train.adapt import Mixture, adapt
 from sonar.train.loop import StepReport
 from sonar.train.settings import AdaptConfig
-from sonar.train.stages import Hooks, Observe, Worker, observe_nothing
+from sonar.train.stages import Hooks, Observe, TrainingStopped, Worker, never, observe_nothing
 
 ADAPTED_FOLDER = "adapted"
 STATE_FILE = "state.pt"
+STOPPED_FILE = "stopped.txt"  # likewise, where they were asked to
 DIVERGED_FILE = "diverged.txt"  # why the workers stopped, until the driver has read it
+PLACEMENT_FILE = "placement_group"  # the id of that of the workers that run, or ran last
 MAX_FAILURES = 2  # restarts of the worker group before a trial counts as failed
+
+
+class Around(NamedTuple):
+    """Who hears of a run of one worker or several, and who may stop it.
+
+    Attributes:
+        callbacks: of Ray Train, for several workers; they hear the metrics that rank 0 reports.
+        observe: what rank 0 does after every step, see `Hooks`; it travels to the worker.
+        is_stopping: see `Hooks`; it travels too, and rank 0 asks it for all.
+    """
+
+    callbacks: Sequence[UserCallback] = ()
+    observe: Observe = observe_nothing
+    is_stopping: Callable[[], bool] = never
+
+
+NOTHING_AROUND = Around()
 
 
 class Launched(NamedTuple):
@@ -39,8 +59,7 @@ def launch_adapt(
     mixture: Mixture,
     config: AdaptConfig,
     folder: Path,
-    callbacks: Sequence[UserCallback] = (),
-    observe: Observe = observe_nothing,
+    around: Around = NOTHING_AROUND,
 ) -> Launched:
     """Adapt with `config.training.num_workers` data-parallel workers in a Ray Train `TorchTrainer`.
 
@@ -52,13 +71,13 @@ def launch_adapt(
         mixture: stores and rows; every worker opens the stores anew.
         config: what to train.
         folder: of the trial, on storage that every node sees.
-        callbacks: hear the metrics that rank 0 reports.
-        observe: what rank 0 does after every step, see `Hooks`; it travels to the worker.
+        around: who hears of it and may stop it.
 
     Returns:
         The adapted checkpoint, as rank 0 saved it, and what it last reported.
 
     Raises:
+        TrainingStopped: as `around` asked; every worker stopped after the same step, its state is saved.
         FloatingPointError: training diverged or the codebook collapsed, as all workers found at the same step.
         ray.train.TrainingFailedError: the workers failed more often than `MAX_FAILURES`.
     """
@@ -71,7 +90,7 @@ def launch_adapt(
             "index": (mixture.new_index, mixture.prior_index, mixture.pool_index),
             "config": config,
             "folder": str(folder),
-            "observe": observe,
+            "around": around._replace(callbacks=()),
         },
         scaling_config=ScalingConfig(num_workers=config.training.num_workers, use_gpu=torch.cuda.is_available()),
         run_config=RunConfig(
@@ -79,15 +98,15 @@ def launch_adapt(
             storage_path=str(folder),
             failure_config=FailureConfig(max_failures=MAX_FAILURES),
             checkpoint_config=CheckpointConfig(num_to_keep=1),
-            callbacks=list(callbacks),  # type: ignore[arg-type]  # Ray's own annotation names another class
+            callbacks=list(around.callbacks),  # type: ignore[arg-type]  # Ray's own annotation names another class
         ),
     )
     metrics = trainer.fit().metrics or {}
-    diverged = folder / DIVERGED_FILE
-    if diverged.exists():
-        reason = diverged.read_text(encoding="utf-8")
-        diverged.unlink()
-        raise FloatingPointError(reason)
+    for name, error in ((DIVERGED_FILE, FloatingPointError), (STOPPED_FILE, TrainingStopped)):
+        if (folder / name).exists():
+            reason = (folder / name).read_text(encoding="utf-8")
+            (folder / name).unlink()
+            raise error(reason)
     return Launched(load_checkpoint(folder / ADAPTED_FOLDER), {k: v for k, v in metrics.items() if "/" in k})
 
 
@@ -110,7 +129,11 @@ def _worker_loop(job: dict[str, Any]) -> None:
                 checkpoint = ray.train.Checkpoint.from_directory(temporary)
             ray.train.report(dict(last), checkpoint=checkpoint)
 
+    around: Around = job["around"]
     config: AdaptConfig = job["config"]
+    folder = Path(job["folder"])
+    if worker.rank == 0:
+        _note_placement(folder)
     state = _last_state()
     last.update(state["last"] if state else {})
     hooks = Hooks(
@@ -118,18 +141,37 @@ def _worker_loop(job: dict[str, Any]) -> None:
         save=save,
         state=state,
         save_every=config.training.checkpoint_every,
-        observe=job["observe"] if worker.rank == 0 else observe_nothing,
+        observe=around.observe if worker.rank == 0 else observe_nothing,
+        is_stopping=lambda: _rank_0_says(around.is_stopping, worker),
     )
     mixture = Mixture(new, new_index, prior, prior_index, pool_index)
-    folder = Path(job["folder"])
     try:
         adapted = adapt(load_checkpoint(job["base"]), mixture, config, hooks, worker)
-    except FloatingPointError as error:  # the same on every rank, and again after every restart: so no failure to Ray
+    except (
+        FloatingPointError,
+        TrainingStopped,
+    ) as end:  # the same on every rank and after a restart: no failure to Ray
         if worker.rank == 0:
-            write_whole_text(folder / DIVERGED_FILE, str(error))
+            is_stop = isinstance(end, TrainingStopped)
+            write_whole_text(folder / (STOPPED_FILE if is_stop else DIVERGED_FILE), str(end))
         return
     if worker.rank == 0 and not (folder / ADAPTED_FOLDER).exists():  # a group restarted at the very end has it already
         save_checkpoint(adapted, folder / ADAPTED_FOLDER)
+
+
+def _rank_0_says(is_true: Callable[[], bool], worker: Worker) -> bool:
+    """What rank 0 finds, on every rank: ranks that stopped after different steps would wait for each other for ever."""
+    answer = torch.tensor([float(worker.rank == 0 and is_true())], device=worker.device)
+    if worker.world_size > 1:
+        torch.distributed.broadcast(answer, 0)
+    return bool(answer.item())
+
+
+def _note_placement(folder: Path) -> None:
+    """Say which placement group the workers of this trial hold: Train gives it no name."""
+    group = get_current_placement_group()
+    assert group is not None, "Train places its workers in a group"
+    write_whole_text(folder / PLACEMENT_FILE, group.id.hex())
 
 
 def _last_state() -> dict[str, Any] | None:

@@ -33,6 +33,15 @@ def observe_nothing(report: StepReport, models: Mapping[str, nn.Module]) -> dict
     return {}
 
 
+def never() -> bool:
+    """Nobody asks for a stop."""
+    return False
+
+
+class TrainingStopped(Exception):
+    """The run was asked to stop and has saved its state: it goes on from there, bitwise the same."""
+
+
 class Hooks(NamedTuple):
     """What the outside hears of a run.
 
@@ -42,6 +51,7 @@ class Hooks(NamedTuple):
         state: the state to resume from, as `save` got it, or None.
         save_every: steps between two calls of `save`.
         observe: looks at the models after every step, leaves them as they are, and says what else the step shows.
+        is_stopping: asked after every step; where it says yes, the state is saved and TrainingStopped raised.
     """
 
     report: Callable[[StepReport], None]
@@ -49,6 +59,7 @@ class Hooks(NamedTuple):
     state: dict[str, Any] | None = None
     save_every: int = 200
     observe: Observe = observe_nothing
+    is_stopping: Callable[[], bool] = never
 
 
 class Leg(NamedTuple):
@@ -134,8 +145,11 @@ class _Run:
         observed = self.hooks.observe(report, self.plan.models)
         self.hooks.report(report._replace(metrics=report.metrics | observed))
         self.states[report.stage] = state
-        if state.ended or state.step % self.hooks.save_every == 0:
+        is_stopping = self.hooks.is_stopping()
+        if is_stopping or state.ended or state.step % self.hooks.save_every == 0:
             self.hooks.save(self._state())
+        if is_stopping:
+            raise TrainingStopped(f"stopped after step {state.step} of {report.stage}")
 
     def _state(self) -> dict[str, Any]:
         return {

@@ -10,9 +10,9 @@ from fake_sweep import SETTINGS, write_finished
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sonar.search.dominance import hypervolume
 from sonar.search.journal import SweepState, TrialRecord
-from sonar.search.pareto import hypervolume
-from sonar.search.results import front, front_hypervolume, pick, picked_id, ranked_trials, write_trials_csv
+from sonar.search.results import Choice, front, front_hypervolume, pick, picked_id, ranked_trials, write_trials_csv
 
 values = st.integers(-4, 4).map(float)
 
@@ -78,10 +78,10 @@ def test_only_told_trials_have_ranks_and_a_dominated_one_a_higher_one(state: Swe
 def test_the_pick_is_the_most_plastic_trial_within_the_limit(state: SweepState, limit: float) -> None:
     within = {name: point for name, point in points(state).items() if point[1] <= limit}
     if not within:
-        with pytest.raises(ValueError, match=f"no point forgets at most {limit:g} %"):
-            pick(state, "epsilon", limit)
+        with pytest.raises(ValueError, match=f"no point forgets at most {limit:g} %|there are no points"):
+            pick(state, Choice(limit=limit))
         return
-    chosen, _ = pick(state, "epsilon", limit)
+    chosen, _ = pick(state, Choice(limit=limit))
     best = max(point[0] for point in within.values())
     assert within[chosen.record.trial_id] == (best, min(point[1] for point in within.values() if point[0] == best))
 
@@ -92,12 +92,29 @@ def test_without_a_limit_the_sweeps_own_one_counts(state: SweepState) -> None:
     chosen = picked_id(state)
     assert (chosen is None) == (not any(point[1] <= 1.0 for point in points(state).values()))
     if chosen is not None:
-        assert pick(state, "epsilon", 1.0)[0].record.trial_id == chosen
+        assert pick(state, Choice(limit=1.0))[0].record.trial_id == chosen
 
 
-def test_an_unknown_rule_names_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="no pick rule is called 'best'; there are epsilon and knee"):
-        pick(sweep(record(0, 1.0, 1.0)), "best")
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        (Choice("best"), "no pick rule is called 'best'; there are epsilon, knee, weights, contribution"),
+        (Choice("knee", limit=1.0), "a limit belongs to the rule epsilon, not to knee"),
+        (Choice("weights"), "the rule weights, which needs one"),
+        (Choice("epsilon", weight=1.0), "a weight belongs to the rule weights"),
+        (Choice("contribution"), "no anchor has ended, so the hypervolume has no reference"),
+        (Choice("knee"), "the front has 1 different points; a knee needs 5"),
+    ],
+)
+def test_a_choice_that_is_none_says_what_is_one(choice: Choice, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        pick(sweep(record(0, 1.0, 1.0)), choice)
+
+
+@pytest.mark.parametrize("choice", [Choice("weights", weight=0.5), Choice("contribution")])
+def test_every_rule_picks_from_the_same_front(choice: Choice, finished: SweepState) -> None:
+    ranked, chosen = pick(finished, choice)
+    assert ranked == front(finished)[chosen.index] and repr(ranked.point.name) in chosen.explanation
 
 
 def test_the_hypervolume_waits_for_every_anchor_and_is_that_of_the_closed_form() -> None:

@@ -95,6 +95,7 @@ def test_our_metrics_are_told_from_what_tune_puts_beside_them() -> None:
         "time_total_s": 9.0,
         "done": True,
         "checkpoint_path": "/x",
+        "has_ended": True,
         "trial_id": "abc",
         "config": {"a": 1},
     }

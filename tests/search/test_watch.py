@@ -19,7 +19,9 @@ from sonar.experiment import TrialConfig
 from sonar.search.base import content_hash
 from sonar.search.prepare import Prepared, Sources, prepare, read_baseline
 from sonar.search.trial import TrialResult, run_trial
+from sonar.train.launch import Around
 from sonar.train.loop import StepReport
+from sonar.train.stages import TrainingStopped
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -107,9 +109,46 @@ def test_a_killed_trial_ends_as_one_that_was_not(
 
     with pytest.raises(Killed):
         run_trial(watched(), prepared, tmp_path / "run", kill)
-    resumed = run_trial(watched(), prepared, tmp_path / "run", lambda report: None)
+    assert_ends_as(ended, prepared, tmp_path / "run")
+
+
+@pytest.mark.parametrize(("stage", "step"), [("tokenizer", 4), ("model", 5), ("model", STEPS)])
+def test_a_trial_that_was_stopped_ends_as_one_that_was_not_and_trains_no_step_twice(
+    stage: str, step: int, prepared: Prepared, ended: Ended, tmp_path: Path
+) -> None:
+    reports = list[StepReport]()
+
+    def is_stopping() -> bool:
+        return (reports[-1].stage, reports[-1].step) == (stage, step)
+
+    with pytest.raises(TrainingStopped, match=f"after step {step} of {stage}"):
+        run_trial(watched(), prepared, tmp_path / "run", reports.append, Around(is_stopping=is_stopping))
+    before = len(reports)
+    assert_ends_as(ended, prepared, tmp_path / "run", reports)
+    assert before + len(reports[before:]) == len(ended.reports)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty"])
+def test_a_trial_whose_saved_state_is_damaged_begins_anew_and_ends_the_same(
+    damage: str, prepared: Prepared, ended: Ended, tmp_path: Path
+) -> None:
+    reports = list[StepReport]()
+    stop = Around(is_stopping=lambda: reports[-1].stage == "model")
+    with pytest.raises(TrainingStopped):
+        run_trial(watched(), prepared, tmp_path / "run", reports.append, stop)
+    state = tmp_path / "run" / "state.pt"
+    whole = state.read_bytes()
+    state.write_bytes({"cut": whole[: len(whole) // 2], "flipped": b"XX" + whole[2:], "empty": b""}[damage])
+    reports.clear()
+    assert_ends_as(ended, prepared, tmp_path / "run", reports)
+    assert len(reports) == len(ended.reports)
+    assert state.with_suffix(".damaged").exists() and not state.exists()
+
+
+def assert_ends_as(ended: Ended, prepared: Prepared, folder: Path, reports: list[StepReport] | None = None) -> None:
+    resumed = run_trial(watched(), prepared, folder, (reports if reports is not None else []).append)
     assert deterministic(resumed) == deterministic(ended.result) and resumed.worst == ended.result.worst
-    assert (tmp_path / "run" / "curve.jsonl").read_bytes() == (ended.folder / "curve.jsonl").read_bytes()
+    assert (folder / "curve.jsonl").read_bytes() == (ended.folder / "curve.jsonl").read_bytes()
 
 
 def test_the_worst_and_what_is_retained_are_named_in_the_result(prepared: Prepared, ended: Ended) -> None:

@@ -13,7 +13,7 @@ from torch import nn
 from sonar.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from sonar.data.stream import ClipStore
 from sonar.train.adapt import Mixture
-from sonar.train.launch import ADAPTED_FOLDER, DIVERGED_FILE, launch_adapt
+from sonar.train.launch import ADAPTED_FOLDER, DIVERGED_FILE, Around, launch_adapt
 from sonar.train.loop import StepReport
 from sonar.train.stages import Observe
 
@@ -65,7 +65,7 @@ def test_two_workers_finish_and_leave_an_adapted_checkpoint(local_ray: None, tmp
         training__predictor_steps=2,
     ).adapt_config()
     adapted, metrics = launch_adapt(
-        str(tmp_path / "base"), mixture, config, tmp_path / "trial", observe=observer(tmp_path / "seen")
+        str(tmp_path / "base"), mixture, config, tmp_path / "trial", Around(observe=observer(tmp_path / "seen"))
     )
     assert (tmp_path / "seen").read_text() == "".join(f"model {step}\n" for step in range(1, STEPS + 1))
     assert metrics["model/seen"] == STEPS == metrics["model/steps"]

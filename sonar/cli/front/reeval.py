@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sonar.cli.options import RayAddress, SweepFolder
+from sonar.cli.options import SweepFolder
+from sonar.cli.sweep.resume import enter_working_folder
 
 if TYPE_CHECKING:
     from sonar.search.reevaluation import Standing
@@ -23,17 +25,24 @@ def reeval(
     confidence: Annotated[float, typer.Option(help="At which a pair of candidates is settled.")] = 0.95,
     budget_hours: Annotated[float | None, typer.Option(help="Launch no repeat after this many hours.")] = None,
     resamples: Annotated[int, typer.Option(help="Of the recordings.")] = 2000,
-    ray_address: RayAddress = "auto",
-    concurrent: Annotated[int | None, typer.Option(help="Repeats at a time; default: as many as fit.")] = None,
+    ray_address: Annotated[str | None, typer.Option("--ray", help="As of a sweep; default: as it was run.")] = None,
+    concurrent: Annotated[int | None, typer.Option(help="Repeats at a time; default: as in the sweep.")] = None,
 ) -> None:
     """Run the front and what is within 2 sigma of it under other seeds, until who dominates whom is settled."""
     from sonar.evaluate.bootstrap import Resampling
     from sonar.search.reevaluation import ReevalConfig
-    from sonar.search.rerun import RerunOptions, reevaluate
+    from sonar.search.rerun import reevaluate
+    from sonar.search.run import read_sweep
+    from sonar.search.settings import options_of
 
     resampling = Resampling(num=resamples)
     config = ReevalConfig(seeds=seeds, confidence=confidence, budget_hours=budget_hours, resampling=resampling)
-    outcome = reevaluate(folder, config, RerunOptions(ray=ray_address, max_concurrent=concurrent), typer.echo)
+    folder = folder.resolve()
+    settings = read_sweep(folder).settings
+    options = options_of(settings, folder)
+    options = replace(options, ray=ray_address or options.ray, max_concurrent=concurrent or options.max_concurrent)
+    enter_working_folder(settings["options"]["working_folder"])
+    outcome = reevaluate(folder, config, options, typer.echo)
     print_standings(outcome.standings)
     typer.echo(f"{outcome.num_settled} of {outcome.num_pairs} pairs settled: {outcome.end_reason}")
 

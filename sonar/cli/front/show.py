@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
-from sonar.cli.front.tables import print_table
+from sonar.cli.front.tables import plain, print_table
 from sonar.cli.options import SweepFolder
 
 
@@ -13,9 +15,20 @@ def register_show(app: typer.Typer) -> None:
     app.command()(show)
 
 
-def show(folder: SweepFolder) -> None:
-    """The trials that no other one dominates."""
-    from sonar.search.results import front
+def show(
+    folder: SweepFolder,
+    as_json: Annotated[bool, typer.Option("--json", help="The front as JSON on standard output.")] = False,
+) -> None:
+    """The candidates that no other one dominates: trials at their end, on the way, and between base and end."""
+    import json
+
+    from sonar.search.results import front, picked
     from sonar.search.run import read_sweep
 
-    print_table("front", front(read_sweep(folder)))
+    state = read_sweep(folder)
+    chosen = picked(state)
+    if as_json:
+        rows = [plain(ranked) | {"pick": ranked.candidate.key == chosen} for ranked in front(state)]
+        typer.echo(json.dumps(rows, indent=1))
+    else:
+        print_table("front", front(state), chosen)

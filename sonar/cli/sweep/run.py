@@ -27,8 +27,13 @@ from sonar.cli.options import (
 
 if TYPE_CHECKING:
     from sonar.search.journal import SweepState
-    from sonar.search.run import RunOptions
+    from sonar.search.run import SweepEnd
+    from sonar.search.settings import RunOptions
     from sonar.search.space import Sweep
+
+
+STOPPED = 75  # exit status of a sweep that can be resumed, the "try again later" of sysexits.h
+ABORTED = 130  # the shell's status of what Ctrl-C ended
 
 
 def register_run(app: typer.Typer) -> None:
@@ -37,8 +42,13 @@ def register_run(app: typer.Typer) -> None:
     app.command("run", context_settings=settings)(run_file)
 
 
-def run_script(sweep: Sweep) -> Callable[[], Any]:
-    """The command line of a sweep script, as a function that reads sys.argv."""
+def run_script(sweep: Sweep, act: Callable[[Sweep, RunOptions], None] | None = None) -> Callable[[], Any]:
+    """The command line of a sweep script, as a function that reads sys.argv.
+
+    Args:
+        sweep: of the script.
+        act: what to do with it under its options; None: run it.
+    """
 
     def command(
         data: Data = None,
@@ -67,7 +77,7 @@ def run_script(sweep: Sweep) -> Callable[[], Any]:
     ) -> None:
         from sonar.search.convergence import parse_convergence
         from sonar.search.prepare import Sources
-        from sonar.search.run import RunOptions
+        from sonar.search.settings import RunOptions
         from sonar.search.space import SamplerName
 
         shaped = shrink(sweep) if smoke else sweep
@@ -89,9 +99,10 @@ def run_script(sweep: Sweep) -> Callable[[], Any]:
             max_concurrent=concurrent,
             seed=seed,
             resume=resume,
+            mlflow=mlflow,
             keep_all=keep_all,
         )
-        _run(shaped, options, mlflow)
+        (act or run)(shaped, options)
 
     command.__doc__ = f"Search the {sweep.domain} sweep: {', '.join(sweep.space)}."
     script = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -101,27 +112,45 @@ def run_script(sweep: Sweep) -> Callable[[], Any]:
 
 def run_file(context: typer.Context, script: Annotated[Path, typer.Argument(help="A script with a SWEEP.")]) -> None:
     """Run a sweep script; its options follow its name (`sonar sweep run sweeps/bio.py --help`)."""
+    run_script(read_script(script))(context.args)  # type: ignore[call-arg]
+
+
+def read_script(script: Path) -> Sweep:
+    """The SWEEP of a script."""
+    if not script.is_file():
+        raise FileNotFoundError(f"no sweep script at {script}; see sweeps/bio.py for one")
     found = runpy.run_path(str(script)).get("SWEEP")
     if found is None:
         raise ValueError(f"{script} defines no SWEEP; see sweeps/bio.py for one")
-    run_script(found)(context.args)  # type: ignore[call-arg]
+    return found
 
 
-def _run(sweep: Sweep, options: RunOptions, mlflow_uri: str | None) -> None:
+def run(sweep: Sweep, options: RunOptions) -> None:
+    """Run a sweep, mirror it, and say what came out of it.
+
+    Raises:
+        SystemExit: with `STOPPED` where it was asked to stop, with `ABORTED` where a second signal ended it.
+    """
     from sonar.report import write_report
     from sonar.search.results import ranked_trials
     from sonar.search.run import run_sweep
     from sonar.search.snapshot import snapshot
+    from sonar.search.stopping import Aborted
     from sonar.tracking import MirrorThread, MlflowMirror
 
     folder = options.storage / sweep.name
-    uri = mlflow_uri or f"sqlite:///{(options.storage / 'mlflow.db').resolve()}"
+    uri = options.mlflow or f"sqlite:///{(options.storage / 'mlflow.db').resolve()}"
     mirror = MirrorThread(MlflowMirror(uri, sweep.name).sync)
     try:
-        state = run_sweep(sweep, options, _say, lambda state: mirror.submit(snapshot(state, finished=False)))
+        end = run_sweep(sweep, options, _say, lambda state: mirror.submit(snapshot(state, finished=False)))
+        _exit_if_stopped(end, folder)
+        state = end.state
         page = write_report(state, folder)
         artifacts = [folder / name for name in ("front.html", "front.csv", "trials.csv")]
         mirror.submit(snapshot(state, finished=True, artifacts=artifacts))
+    except Aborted:
+        typer.echo(f"aborted; running trials go on from their last saved state: sonar sweep resume {folder}")
+        raise SystemExit(ABORTED) from None
     finally:
         is_mirrored = mirror.close()
     print_table("all trials, best rank first", sorted(ranked_trials(state), key=lambda ranked: ranked.rank))
@@ -129,6 +158,16 @@ def _run(sweep: Sweep, options: RunOptions, mlflow_uri: str | None) -> None:
     typer.echo(f"report: {page}\ntrials: {folder / 'trials.csv'}")
     typer.echo(f"MLflow: {uri}{'' if is_mirrored else ' (incomplete: run again with --resume to mirror the rest)'}")
     typer.echo(f"  to look: mlflow server --backend-store-uri {uri} --port 5000, then http://127.0.0.1:5000")
+
+
+def _exit_if_stopped(end: SweepEnd, folder: Path) -> None:
+    if end.stopped_by is None:
+        return
+    paused = sum(not record.is_finished for record in end.state.trials.values())
+    typer.echo(
+        f"stopped by {end.stopped_by}; {paused} trials saved their state, nothing is lost: sonar sweep resume {folder}"
+    )
+    raise SystemExit(STOPPED)
 
 
 def _say(line: str) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+import time
+from typing import Annotated
 
 import typer
 
 from sonar.cli.options import SweepFolder
-
-if TYPE_CHECKING:
-    from sonar.search.journal import SweepState
 
 
 def register_status(app: typer.Typer) -> None:
@@ -17,17 +16,24 @@ def register_status(app: typer.Typer) -> None:
     app.command()(status)
 
 
-def status(folder: SweepFolder) -> None:
-    """One line of progress and the trials that failed, with reasons."""
-    from sonar.search.progress import describe
+def status(
+    folder: SweepFolder,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of lines.")] = False,
+) -> None:
+    """Who runs it or that nobody does, its progress, the time left, and why trials failed or wait."""
+    from sonar.search.owner import read_owner
+    from sonar.search.progress import describe, duration
     from sonar.search.run import read_sweep
+    from sonar.search.standing import num_expected, plain, standing
 
-    state = read_sweep(folder)
-    typer.echo(describe(state, _total(state)))
+    state, owner = read_sweep(folder), read_owner(folder)
+    found = standing(state, owner, str(folder), time.time())
+    if as_json:
+        typer.echo(json.dumps(plain(found, owner)))
+        return
+    typer.echo(found.sentence)
+    ends_in = "" if found.eta_s is None else f" | ETA {duration(found.eta_s)}"
+    typer.echo(describe(state, num_expected(state)) + ends_in)
     for record in state.trials.values():
-        if record.status == "failed":
-            typer.echo(f"  {record.trial_id} failed: {record.reason}")
-
-
-def _total(state: SweepState) -> int:
-    return len(state.settings["anchors"]) + int(state.settings["num_trials"])
+        if record.status in ("failed", "paused"):
+            typer.echo(f"  {record.trial_id} {record.status}: {record.reason}")

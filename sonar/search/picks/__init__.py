@@ -1,0 +1,1 @@
+"""Rules that choose one point of a front, each with its reasons in words; pure."""

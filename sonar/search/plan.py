@@ -1,0 +1,196 @@
+"""What a sweep will cost, before it runs: from the steps of an earlier sweep or of a short probe, as an interval."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from sonar.experiment import TrialConfig
+from sonar.search.journal import Journal, SweepState, read_journal, replay
+from sonar.search.searcher import ANCHOR, TrialSource
+from sonar.search.settings import RunOptions, settings_of
+from sonar.search.source import Suggestion
+from sonar.search.space import Sweep
+from sonar.search.tuner import TrialSlots
+
+STAGES = {"tokenizer": "tokenizer_steps", "predictor": "predictor_steps", "model": "model_steps"}
+QUANTILES = (0.1, 0.5, 0.9)
+REPORT_BYTES = 20e6  # pages, tables and the tracker's store
+
+
+class Interval(NamedTuple):
+    """Quantiles of 10, 50 and 90 % of what was measured, and what follows from them."""
+
+    low: float
+    typical: float
+    high: float
+
+    def __add__(self, other: object) -> Interval:
+        """Both one after the other; as wide as if they were far off together."""
+        assert isinstance(other, Interval)
+        return Interval(*(a + b for a, b in zip(self, other, strict=True)))
+
+    def times(self, factor: float) -> Interval:
+        """So many of it."""
+        return Interval(*(factor * value for value in self))
+
+
+NOTHING = Interval(0.0, 0.0, 0.0)
+
+
+class Measured(NamedTuple):
+    """What a plan rests on.
+
+    Attributes:
+        basis: where it was measured.
+        step_s: seconds of a step by stage.
+        rest_s: seconds of a trial beside its steps: start, evaluation, saving; None where nobody has measured it.
+        trial_bytes: what an ended trial leaves.
+        state_bytes: what a running one saves to resume from.
+        num_steps: by stage, where the steps follow from epochs.
+        base_s: seconds of building the base once; None where it was not measured.
+    """
+
+    basis: str
+    step_s: Mapping[str, Interval]
+    rest_s: Interval | None
+    trial_bytes: float
+    state_bytes: float
+    num_steps: Mapping[str, int]
+    base_s: float | None = None
+
+
+class Cost(NamedTuple):
+    """Of a whole sweep: seconds that devices are held, hours on the clock, bytes on the storage."""
+
+    device_s: Interval
+    clock_s: Interval
+    disk_bytes: Interval
+
+
+def measured_before(storage: Path, sweep: Sweep, options: RunOptions) -> Measured | None:
+    """From the newest sweep of the storage that trained the same audio in the same way; None where there is none."""
+    found = []
+    for path in storage.glob("*/journal.jsonl"):
+        state = replay(read_journal(path))
+        if state.settings and _trains_alike(state, sweep, options):
+            found.append((state.created_s or 0.0, path.parent, state))
+    for _, folder, state in sorted(found, key=lambda one: one[0], reverse=True):
+        measured = measured_in(folder, state)
+        if measured is not None:
+            return measured
+    return None
+
+
+def measured_in(folder: Path, state: SweepState) -> Measured | None:
+    """From one sweep; None where no searched trial has ended well in one go."""
+    records = [r for r in state.trials.values() if r.status == "told" and r.kind != ANCHOR and r.num_starts == 1]
+    if not records:
+        return None
+    shown = [metrics for record in records for metrics in (*(r.metrics for r in record.reports), record.metrics)]
+    steps = {stage: [m[key] for m in shown if (key := f"{stage}/step_seconds") in m] for stage in STAGES}
+    lasted = [(r.ended_s or 0.0) - (r.started_s or 0.0) - r.metrics["train_seconds"] for r in records]
+    sizes = [_bytes_of(folder / "trials" / record.trial_id) for record in records]
+    last = records[-1].metrics
+    return Measured(
+        basis=f"{len(records)} trials of {folder}",
+        step_s={stage: quantiles(seconds) for stage, seconds in steps.items() if seconds},
+        rest_s=quantiles(np.maximum(lasted, 0.0)),
+        trial_bytes=float(np.max(sizes)),
+        state_bytes=3 * float(np.max(sizes)),  # weights and the two moments of Adam
+        num_steps={stage: int(last[key]) for stage in STAGES if (key := f"{stage}/steps") in last},
+    )
+
+
+def first_suggestions(sweep: Sweep, options: RunOptions, count: int) -> list[Suggestion]:
+    """The anchors and the first `count` searched configurations, as a run with this seed begins; nothing is kept."""
+    with tempfile.TemporaryDirectory() as folder, Journal(Path(folder) / "journal.jsonl") as journal:
+        journal.append("sweep_created", **settings_of(sweep, options))
+        source = TrialSource(sweep, journal, options.seed)
+        wanted = len(sweep.anchors) + min(count, sweep.num_trials)
+        return [suggestion for _ in range(wanted) if (suggestion := source.suggest()) is not None]
+
+
+def cost_of(sweep: Sweep, first: Sequence[Suggestion], slots: TrialSlots, measured: Measured) -> Cost:
+    """Cost of the anchors and of `num_trials` trials like the mean of the first searched ones.
+
+    Raises:
+        ValueError: the number of steps follows from epochs and nobody has counted them.
+    """
+    anchors = [seconds_of(one.config, measured) for one in first if one.kind == ANCHOR]
+    searched = [seconds_of(one.config, measured) for one in first if one.kind != ANCHOR]
+    trials = sum(searched, NOTHING).times(sweep.num_trials / len(searched))
+    held_s = sum(anchors, NOTHING) + trials
+    devices = max(slots.threads, sweep.base.training.num_workers)
+    count = len(anchors) + sweep.num_trials
+    rounds = -(-count // slots.num_concurrent) / count  # the last round may leave slots empty
+    low = count * measured.trial_bytes + REPORT_BYTES
+    running = min(count, slots.num_concurrent) * 2 * measured.state_bytes  # a state is written beside the old one
+    return Cost(held_s.times(devices), held_s.times(rounds), Interval(low, low + running / 2, low + running))
+
+
+def seconds_of(config: TrialConfig, measured: Measured) -> Interval:
+    """Of one trial; stages of no steps cost nothing."""
+    total = measured.rest_s or NOTHING
+    for stage, num_steps in _steps_of(config, measured):
+        if num_steps:
+            total += measured.step_s[stage].times(num_steps)
+    return total
+
+
+def check_disk(cost: Cost, storage: Path) -> int:
+    """Free bytes of the storage.
+
+    Raises:
+        ValueError: even the least that the sweep leaves does not fit.
+    """
+    there = next(folder for folder in (storage.resolve(), *storage.resolve().parents) if folder.exists())
+    free = shutil.disk_usage(there).free
+    if cost.disk_bytes.low > free:
+        raise ValueError(
+            f"the sweep leaves {cost.disk_bytes.low / 1e9:.2f} GB or more and {there} has {free / 1e9:.2f} GB free; "
+            "give a larger --storage, or fewer --trials"
+        )
+    return free
+
+
+def quantiles(values: Sequence[float] | np.ndarray) -> Interval:
+    """The interval of some measurements."""
+    return Interval(*(float(value) for value in np.quantile(np.asarray(values, dtype=np.float64), QUANTILES)))
+
+
+def _steps_of(config: TrialConfig, measured: Measured) -> Iterator[tuple[str, int]]:
+    for stage, key in STAGES.items():
+        num_steps = getattr(config.training, key)
+        if num_steps is None and stage not in measured.num_steps:
+            raise ValueError(
+                f"training.{key} follows from training.epochs and the corpus, which a plan does not read; give "
+                f"--set training.{key}=N, or plan again when a sweep over this audio has run"
+            )
+        yield stage, measured.num_steps[stage] if num_steps is None else num_steps
+
+
+def _trains_alike(state: SweepState, sweep: Sweep, options: RunOptions) -> bool:
+    """Whether a step of that sweep is like one of this: same audio, base, batch, crop and workers."""
+    settings = settings_of(sweep, options)
+    mine, theirs = settings["config"], state.settings["config"]
+    keys = ("batch_size", "clip_seconds", "num_workers", "accumulation", "precision")
+    try:
+        same = all(mine["training"][key] == theirs["training"][key] for key in keys)
+        audio = state.settings["provenance"]["sources"] == _plain_sources(settings["provenance"]["sources"])
+        return same and audio and mine["base"] == theirs["base"]
+    except KeyError:  # a journal of another version, or one that nobody trained
+        return False
+
+
+def _plain_sources(sources: Mapping[str, object]) -> dict[str, object]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in sources.items()}
+
+
+def _bytes_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
