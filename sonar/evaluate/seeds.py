@@ -32,6 +32,11 @@ class SeedNoise(NamedTuple):
         """(2,) standard deviation of each axis."""
         return np.sqrt(np.diag(self.covariance))
 
+    @property
+    def is_measured(self) -> bool:
+        """Whether seeds were seen to change both axes; no change at all means scores too coarse to show it."""
+        return bool((np.diag(self.covariance) > 0).all())
+
     def draws(self, num: int, rng: np.random.Generator) -> np.ndarray:
         """(num, 2) of Student's t with this covariance as its scale."""
         values, vectors = np.linalg.eigh(self.covariance)
@@ -82,7 +87,7 @@ class SeededPoint(NamedTuple):
 
 def mean_intervals(point: SeededPoint, noise: SeedNoise | None, config: Resampling) -> tuple[Interval, Interval] | None:
     """Intervals of the mean on both axes, over seeds and recordings; None where one of them is unknown."""
-    if point.shifts is None or (noise is None and not point.is_exact):
+    if point.shifts is None or not (point.is_exact or (noise is not None and noise.is_measured)):
         return None
     draws = point.mean + point.shifts
     if noise is not None:
@@ -100,7 +105,7 @@ def dominance(first: SeededPoint, second: SeededPoint, noise: SeedNoise | None, 
     Returns:
         None where it cannot be said: the noise, or what recordings change of one of them, is unknown.
     """
-    if noise is None or first.shifts is None or second.shifts is None:
+    if noise is None or not noise.is_measured or first.shifts is None or second.shifts is None:
         return None
     shifts = first.shifts - second.shifts
     spread = np.sqrt(first.variance_share + second.variance_share)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from sonar.config import ConfigError, dotted_keys, nearest_key, override
+from sonar.evaluate.run_folders import SEED_KEYS
 from sonar.search.convergence import Convergence
 from sonar.search.dominance import Direction
 from sonar.search.halving import NO_POINTS, HalvingConfig
@@ -242,6 +243,8 @@ def _check_space(sweep: Sweep) -> None:
     for key, dimension in sweep.space.items():
         if key not in valid:
             raise ConfigError(f"space: unknown key {key!r}; {nearest_key(key, valid)}")
+        if key in SEED_KEYS:
+            raise ConfigError(f"space: {key!r} is no parameter: trials are compared under the same draws; leave it out")
         for value in _extremes(dimension):
             try:
                 override(sweep.base, {key: value})

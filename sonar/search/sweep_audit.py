@@ -67,6 +67,11 @@ def describe_audit(noise: Noise, limit: float) -> list[str]:
         lines.append(f"warning: the forgetting limit: {verdict('forgetting_rate', noise.forgetting_rate, limit)}")
     for name in AXES:
         axis = noise.axis(name)
+        if axis.sigma == 0:
+            lines.append(
+                f"warning: no seed changed {name.replace('_', ' ')}: its noise is not 0 but too small for these probe "
+                "sets to show, or the runs are too short; nothing is settled by it"
+            )
         if 0 < abs(axis.mean) < axis.smallest_difference():
             change = verdict(name, axis, round(abs(axis.mean), 2) or abs(axis.mean))
             lines.append(f"warning: what the base configuration changes: {change}")

@@ -79,6 +79,14 @@ def test_what_is_unknown_is_unsettled() -> None:
     )
 
 
+def test_scores_too_coarse_to_show_a_seed_settle_nothing() -> None:
+    """Two audited runs without one changed prediction: a sigma of 0 is no certainty."""
+    noise = pool_noise([np.asarray([[1.0, 0.0], [2.0, 0.0]])])
+    assert noise is not None and not noise.is_measured
+    better, worse = point(np.asarray([[90.0, -90.0]])), point(np.asarray([[0.0, 0.0]]))
+    assert dominance(better, worse, noise) is None and mean_intervals(better, noise, Resampling()) is None
+
+
 def test_what_was_never_trained_has_no_noise_of_seeds() -> None:
     noise = SeedNoise(np.diag(SIGMA**2), 8)
     found = mean_intervals(point(np.asarray([[0.0, 0.0]]), is_exact=True), noise, Resampling())

@@ -9,14 +9,18 @@ import numpy as np
 import pytest
 from evaluated import evaluation, make_predictions, noisier
 from fake_sweep import SETTINGS
+from scipy import stats
+from tiny import make_base
 
+from sonar.cli.front.reeval import print_standings
 from sonar.config import override, to_dict
 from sonar.evaluate.bootstrap import Resampling
 from sonar.evaluate.comparison import Dominance
-from sonar.evaluate.noise import read_noise
+from sonar.evaluate.noise import Noise, axis_noise, read_noise
 from sonar.evaluate.record import Evaluation, read_evaluation, split_folder, write_evaluation
 from sonar.evaluate.run import compare
 from sonar.experiment import TrialConfig
+from sonar.search.candidate_folders import Offer, write_offer
 from sonar.search.journal import Event, Journal, SweepState, read_journal
 from sonar.search.reevaluation import (
     Pair,
@@ -29,9 +33,10 @@ from sonar.search.repeat_source import RepeatSource
 from sonar.search.repeats import REEVAL, audited_trial, repeats_of, runs_of, seed_noise, seeded, values_of
 from sonar.search.rerun import Chooser
 from sonar.search.results import front, front_hypervolume, ranked_trials
+from sonar.search.retention import Retention, take_offers
 from sonar.search.source import Source
 from sonar.search.state import CandidateKey, TrialRecord
-from sonar.search.sweep_audit import NOISE_FILE, audit_sweep
+from sonar.search.sweep_audit import NOISE_FILE, audit_sweep, describe_audit
 
 RESAMPLING = Resampling(num=200)
 CONFIG = ReevalConfig(seeds=3, resampling=RESAMPLING)
@@ -323,3 +328,102 @@ def test_the_budget_in_hours_ends_it_and_a_larger_one_goes_on(tmp_path: Path, wh
     assert len(state_of(tmp_path).trials) < len(state_of(whole).trials)
     run(tmp_path)
     assert outcome_of(tmp_path) == outcome_of(whole)
+
+
+# What is shown of it.
+
+
+def repeated(keep: bool) -> SweepState:
+    """`lucky` was on the front with (10, 1); its two repeats say (4, 3) and (6, 5). `steady` has (7, 2) each time."""
+
+    def trial(name: str, of: str | None, point: tuple[float, float], reach: float) -> TrialRecord:
+        metrics = {"plasticity": point[0], "forgetting_rate": point[1], "model/steps": 6.0}
+        metrics |= {"forgetting_rate_low": point[1] - reach, "forgetting_rate_high": point[1] + 2 * reach}
+        return TrialRecord(
+            trial_id=name,
+            kind="reeval" if of else "search",
+            name=name,
+            params={},
+            of=of,
+            status="told",
+            metrics=metrics,
+        )
+
+    points = {
+        "lucky": (None, (10.0, 1.0)),
+        "lucky-seed-1": ("lucky", (4.0, 3.0)),
+        "lucky-seed-2": ("lucky", (6.0, 5.0)),
+        "steady": (None, (7.0, 2.0)),
+        "steady-seed-1": ("steady", (7.0, 2.0)),
+        "steady-seed-2": ("steady", (7.0, 2.0)),
+    }
+    trials = {name: trial(name, of, point, 0.3) for name, (of, point) in points.items()}
+    state = SweepState(settings={"objectives": SETTINGS["objectives"]}, trials=trials)
+    if not keep:
+        key = CandidateKey("steady", 6, 1.0)
+        state.candidates[key] = state.candidates[key]._replace(discarded="dominated by lucky")
+    return state
+
+
+def test_fronts_go_by_the_means_over_repeats_not_by_the_run_that_was_lucky() -> None:
+    (member,) = front(repeated(keep=True))
+    assert (member.record.trial_id, member.point.plasticity, member.point.forgetting_rate) == ("steady", 7.0, 2.0)
+    means = {ranked.record.trial_id: ranked.point for ranked in ranked_trials(repeated(keep=True))}
+    assert (means["lucky"].plasticity, means["lucky"].forgetting_rate) == (5.0, 4.0)
+
+
+def test_a_front_has_no_member_whose_weights_were_given_up() -> None:
+    assert [member.record.trial_id for member in front(repeated(keep=False))] == ["lucky"]
+
+
+def test_an_interval_of_a_mean_joins_recordings_and_seeds_by_hand() -> None:
+    """Four residuals of forgetting about two means: own runs are in the noise, though in no mean."""
+    state = repeated(keep=True)
+    squares = (1 - 3) ** 2 + (3 - 3) ** 2 + (5 - 3) ** 2  # of lucky about its mean of 3; steady never moves
+    seeds = stats.t.ppf(0.975, 4) * np.sqrt(squares / 4) / np.sqrt(2)
+    (lucky,) = (r.point.forgetting_interval for r in ranked_trials(state) if r.record.trial_id == "lucky")
+    assert lucky is not None
+    assert lucky == pytest.approx((4.0 - np.hypot(0.3, seeds), 4.0 + np.hypot(0.6, seeds)))
+
+
+def test_repeats_give_up_their_weights_and_keep_their_predictions(tmp_path: Path) -> None:
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        begin(journal, tmp_path)
+        trial = tmp_path / "trials" / "trial-000-seed-1"
+        config = to_dict(with_ratio(RATIOS[0]))
+        ids = {"trial_id": trial.name, "params": {}, "config": config, "of": "trial-000", "seed": 1}
+        journal.append("suggested", kind=REEVAL, **ids)
+        offer = Offer(3, 1.0, {"plasticity": 1.0, "forgetting_rate": 50.0})
+        write_offer(offer, trial, BASE, make_base())
+        take_offers(journal, trial.name, trial)
+        journal.append("told", trial_id=trial.name, metrics=told(BASE), checkpoint=str(trial / "checkpoint"))
+        Retention(journal, tmp_path, keep_all=True).update()
+        given_up = {key.trial_id for key, c in journal.state.candidates.items() if c.discarded is not None}
+    assert given_up == {trial.name}
+    assert not offer.checkpoint(trial).exists() and split_folder(offer.folder(trial), "dev").is_dir()
+
+
+def test_the_audit_says_sigma_and_warns_of_a_limit_that_noise_hides() -> None:
+    quiet, loud = (axis_noise(np.asarray([[v] * 3 for v in values])) for values in ([20.0, 20.1], [3.0, 9.0]))
+    lines = describe_audit(Noise(quiet, loud, ("a", "b"), {"c": "loss is nan"}), limit=5.0)
+    assert lines[0].startswith("noise of one run over 2 seeds: sigma of plasticity 0.071 %, of forgetting 4.2 %")
+    assert lines[1] == "c failed and is not in sigma: loss is nan"
+    assert lines[2].startswith("warning: the forgetting limit: forgetting rate: 5 % is not far enough above the noise")
+    assert lines[3].startswith("warning: what the base configuration changes: forgetting rate: 6 %")
+    assert len(describe_audit(Noise(quiet, quiet, ("a", "b"), {}), limit=5.0)) == 1
+    still = axis_noise(np.asarray([[0.0] * 3] * 2))
+    lines = describe_audit(Noise(still, quiet, ("a", "b"), {}), limit=5.0)
+    assert "no seed changed plasticity: its noise is not 0 but" in lines[1]
+
+
+def test_the_table_has_means_counts_rivals_and_every_failed_seed(tmp_path: Path, capsys: Any) -> None:
+    outcome, _ = run(tmp_path, broken=lambda trial_id: trial_id == "audit-seed-2")
+    print_standings(outcome.standings)
+    shown = capsys.readouterr().out
+    for standing in outcome.standings:
+        assert f"{standing.key.trial_id} step {standing.key.step}" in shown
+        assert f"{standing.mean[1]:+.1f}" in shown
+    assert "own run only" in shown  # the base, which no seed changes
+    if any(standing.runs.failed for standing in outcome.standings):
+        assert "1 failed" in shown
+        assert "audit-seed-2 failed, is in no mean, and counts as a run that dominates nothing: loss is nan" in shown
