@@ -20,8 +20,9 @@ from sonar.cli.app import guarded
 from sonar.cli.options import Assignments, Base, ConfigFile, Data, Prior, Storage, TokenizerFile, configure
 from sonar.experiment import PRESETS, SMALL_SCALE, apply_preset
 from sonar.provenance import provenance
-from sonar.search.audit import run_all, seeded
+from sonar.search.audit import run_all
 from sonar.search.prepare import Sources, prepare
+from sonar.search.repeats import seeded
 from sonar.search.run import ray_session
 
 COVERAGE, PERPLEXITY = "tokenizer/codebook/coverage", "tokenizer/codebook/perplexity"

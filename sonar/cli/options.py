@@ -37,7 +37,7 @@ RayAddress = Annotated[
 ]
 
 SMOKE_TRIALS = 4
-_SMOKE: dict[str, Any] = {
+SMOKE: dict[str, Any] = {
     "base.pretrain.projection_steps": 100,
     "base.pretrain.tokenizer_steps": 50,
     "base.pretrain.model_steps": 150,
@@ -71,4 +71,4 @@ def configure(
 
 def shrink(sweep: Sweep) -> Sweep:
     """A sweep that ends in minutes on two cores: few trials of few steps."""
-    return replace(sweep, base=override(sweep.base, _SMOKE), num_trials=min(sweep.num_trials, SMOKE_TRIALS))
+    return replace(sweep, base=override(sweep.base, SMOKE), num_trials=min(sweep.num_trials, SMOKE_TRIALS))

@@ -11,14 +11,14 @@ from typing import NamedTuple
 
 import torch
 
-from sonar.config import override
 from sonar.evaluate.bootstrap import Resampling
 from sonar.evaluate.noise import Noise, measure_noise
 from sonar.evaluate.record import read_evaluation, split_folder
-from sonar.evaluate.run_folders import SEED_KEYS, SPLIT, base_beside, check_same_base, check_seeds, read_run
+from sonar.evaluate.run_folders import SPLIT, base_beside, check_same_base, check_seeds, read_run
 from sonar.experiment import TrialConfig
 from sonar.search.prepare import Prepared, read_baseline
 from sonar.search.progress import Say, StepLines
+from sonar.search.repeats import seeded
 from sonar.search.trial import run_trial
 
 
@@ -54,11 +54,6 @@ class Outcome(NamedTuple):
 
     metrics: dict[str, float] | None
     reason: str | None
-
-
-def seeded(config: TrialConfig, seed: int) -> TrialConfig:
-    """The same configuration under another seed: of the draw of the clips, their order, crops, masks and new heads."""
-    return override(config, dict.fromkeys(SEED_KEYS, seed))
 
 
 def audit_seeds(config: TrialConfig, prepared: Prepared, folder: Path, audit: AuditConfig, say: Say) -> Noise:

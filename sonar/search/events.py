@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 OF_A_SWEEP = frozenset({"name", "domain", "num_trials", "anchors", "forgetting_limit", "provenance", "options"}) | {
-    *("sampler", "budget_hours", "converge", "warm_start", "warm", "halving")
+    *("sampler", "budget_hours", "converge", "warm_start", "warm", "halving", "audit_seeds")
 }
 
 # Required fields of each event, then those that may be there.
@@ -17,7 +17,7 @@ EVENT_FIELDS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "sweep_changed": (frozenset(), OF_A_SWEEP),
     "resumed": (frozenset(), frozenset()),
     "ended": (frozenset({"reason"}), frozenset()),
-    "suggested": (frozenset({"trial_id", "kind", "params"}), frozenset({"name", "config"})),
+    "suggested": (frozenset({"trial_id", "kind", "params"}), frozenset({"name", "config", "of", "seed"})),
     "started": (frozenset({"trial_id"}), frozenset({"host"})),
     "reported": (frozenset({"trial_id", "step", "metrics"}), frozenset()),
     "checkpointed": (frozenset({"trial_id", "step", "checkpoint"}), frozenset()),

@@ -13,6 +13,7 @@ from sonar.data.manifest import SCHEMA
 from sonar.data.sampling import SamplingConfig, draw_mixture
 from sonar.data.stream import ClipStore
 from sonar.files import write_whole_file
+from sonar.search.base_codes import kept_base_codes
 from sonar.search.embeddings import read_embeddings
 from sonar.search.prepare import Prepared
 from sonar.search.ranking import kept_ranking
@@ -46,6 +47,7 @@ def read_mixture(config: SamplingConfig, prepared: Prepared) -> DrawnMixture:
         prior=stores[1],
         prior_index=prior.rows[draw.prior_index],
         pool_index=prior.rows,
+        base_codes=kept_base_codes(Path(prepared.embeddings)),
     )
     return DrawnMixture(mixture, draw.replay_ratio, draw)
 

@@ -12,8 +12,9 @@ import numpy as np
 from sonar.experiment import TrialConfig
 from sonar.search.disk import ModelBytes, model_bytes
 from sonar.search.journal import Journal, SweepState, read_journal, replay
-from sonar.search.searcher import ANCHOR, Suggestion, TrialSource
+from sonar.search.searcher import ANCHOR, TrialSource
 from sonar.search.settings import RunOptions, settings_of
+from sonar.search.source import Suggestion
 from sonar.search.space import Sweep
 from sonar.search.tuner import TrialSlots
 

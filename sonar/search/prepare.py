@@ -28,6 +28,7 @@ from sonar.evaluate.run import evaluate_encoder, find_tasks
 from sonar.experiment import BaseConfig, TrialConfig
 from sonar.files import write_whole_text
 from sonar.search.base import content_hash, find_base
+from sonar.search.base_codes import keep_base_codes
 from sonar.search.embeddings import write_embeddings
 from sonar.search.leakage import separate, without_near_duplicates
 from sonar.search.progress import Say
@@ -103,6 +104,7 @@ def prepare_shards(config: TrialConfig, new_shards: Path, prior_shards: Path, st
     if not embeddings.exists():
         say("embedding the training clips by the old tokenizer")
         write_embeddings(embeddings, base, (new_shards, prior_shards), config.training.clip_seconds)
+    keep_base_codes(embeddings, base, prior_shards, config.training.clip_seconds)
     keep_ranking(embeddings, (ClipStore(new_shards), ClipStore(prior_shards)), config.sampling)
     paths = (new_shards, prior_shards, base, baseline, embeddings)
     return Prepared(*map(str, paths))

@@ -15,7 +15,6 @@ from sonar.files import write_whole_text
 from sonar.search.candidates import (
     DIRECTIONS,
     axes_of,
-    candidate_ranks,
     claimed_checkpoints,
     contenders,
     describe_place,
@@ -28,6 +27,7 @@ from sonar.search.picks.epsilon import pick_epsilon
 from sonar.search.picks.knee import pick_knee
 from sonar.search.picks.point import Pick, Point
 from sonar.search.picks.weights import pick_weights
+from sonar.search.repeats import is_repeated, mean_candidate, ranks_of_means, seed_noise
 from sonar.search.state import CandidateKey, CandidateRecord
 
 FRONT_COLUMNS = ("trial_id", "name", "kind", "step", "alpha", "rank", "plasticity", "plasticity_low", "plasticity_high",
@@ -47,11 +47,12 @@ class Ranked(NamedTuple):
 
 def ranked_candidates(state: SweepState) -> list[Ranked]:
     """Every encoder that the sweep scored, by trial, step and alpha; whatever shows a point or a rank asks here."""
-    ranks = candidate_ranks(state)
+    ranks, noise = ranks_of_means(state), seed_noise(state) if is_repeated(state) else None
     found = []
     for candidate in contenders(state):
         record = state.trials[candidate.key.trial_id]
-        found.append(Ranked(record, _point(record, candidate), ranks[candidate.key], candidate))
+        point = _point(record, mean_candidate(state, candidate, noise))
+        found.append(Ranked(record, point, ranks[candidate.key], candidate))
     return found
 
 

@@ -13,6 +13,7 @@ from sonar.evaluate.record import FOLDER as EVALUATION
 from sonar.search.candidate_folders import Offer, read_offers, remove
 from sonar.search.candidates import DIRECTIONS, claimed_checkpoints, to_discard
 from sonar.search.journal import Journal
+from sonar.search.repeats import REPEATS
 from sonar.search.state import CandidateKey
 
 REMAINS = ("state.pt", "train", "adapted")  # of a trial, and of one of several workers
@@ -42,7 +43,7 @@ class Retention:
     """Keeps the checkpoints of one sweep that can still be picked, and no others."""
 
     def __init__(self, journal: Journal, folder: Path, *, keep_all: bool = False) -> None:
-        """Of the sweep in `folder`; with `keep_all` nothing is given up from now on."""
+        """Of the sweep in `folder`; with `keep_all` nothing but repeats is given up from now on."""
         self._journal, self._trials, self._keep_all = journal, folder.resolve() / "trials", keep_all
         self._seen: tuple[int, int] | None = None
         self._ended: set[str] = set()
@@ -60,7 +61,7 @@ class Retention:
         ended = {trial_id for trial_id, record in state.trials.items() if record.is_finished}
         if self._seen == (len(state.candidates), len(ended)):
             return
-        discards = [] if self._keep_all else to_discard(state)
+        discards = [d for d in to_discard(state) if not self._keep_all or state.trials[d.key.trial_id].kind in REPEATS]
         for key, reason in discards:
             self._journal.append("discarded", **key._asdict(), reason=reason)
         for key, _ in discards:
@@ -77,7 +78,8 @@ class Retention:
         claimed = {Path(name).resolve() for name in claimed_checkpoints(state)}
         if checkpoint and Path(checkpoint).resolve() not in claimed:
             self._remove(Path(checkpoint))
-        self._remove(Offer(key.step, key.alpha, {}).folder(self._trials / key.trial_id) / EVALUATION)
+        if state.trials[key.trial_id].kind not in REPEATS:  # those say how the candidate that they repeat stands
+            self._remove(Offer(key.step, key.alpha, {}).folder(self._trials / key.trial_id) / EVALUATION)
 
     def _remove_remains(self, trial_id: str) -> None:
         """Remove what an ended trial would have been resumed from, and what it left that was never recorded."""

@@ -23,15 +23,17 @@ from sonar.search.progress import ProgressLine, Say
 from sonar.search.retention import Retention
 from sonar.search.searcher import TrialSource
 from sonar.search.settings import RunOptions, settings_of
+from sonar.search.source import Source
 from sonar.search.space import Sweep
 from sonar.search.stopping import StopRequest, signals_abort, signals_drain
+from sonar.search.sweep_audit import audit_sweep
 from sonar.search.tuner import Driver, plan_slots, tune_trials
 from sonar.search.warm import take_warm_start
 
 JOURNAL_FILE = "journal.jsonl"
 MEASURED = ("plasticity", "forgetting_rate")  # the axes of a front, and the objectives of a sweep
 # On resume; the audio of the provenance may not.
-MAY_CHANGE = ("num_trials", "budget_hours", "converge", "options", "provenance")
+MAY_CHANGE = ("num_trials", "budget_hours", "converge", "audit_seeds", "options", "provenance")
 BEFORE: dict[str, Any] = {"sampler": "tpe"}  # of journals that do not name it
 PUBLISH_INTERVAL_S = 5.0
 
@@ -77,7 +79,7 @@ def run_sweep(sweep: Sweep, options: RunOptions, say: Say, publish: Callable[[Sw
             check_storage_is_shared(options.storage)
             slots = plan_slots(sweep.base.training.num_workers, ray.cluster_resources(), options.max_concurrent)
             prepared = prepare(sweep.base, options.sources, options.storage, say)
-            total = sweep.num_trials + len(sweep.anchors)
+            total = sweep.num_trials + len(sweep.anchors) + sweep.audit_seeds
             size = model_bytes(Path(prepared.base))
             forecast = forecast_disk(sweep.base, size, total, slots.num_concurrent, keep_all=options.keep_all)
             check_disk(forecast, folder, say)
@@ -91,8 +93,13 @@ def run_sweep(sweep: Sweep, options: RunOptions, say: Say, publish: Callable[[Sw
             watch = PlacementWatch(folder / "trials", sweep.base.training.num_workers, say)
             hears = [lambda state: retention.update(), progress.update, watch.look_at]
             on_event = _Listener(journal.state, stop, say, hears, publish)
-            with signals_drain(stop):
+
+            def run(source: Source) -> None:
                 tune_trials(Driver(source, journal, stop, on_event), prepared, folder, slots)
+
+            with signals_drain(stop):
+                audit_sweep(journal, sweep.audit_seeds, folder, prepared.baseline, run, say)
+                run(source)
             stopped_by = _end(journal, source, stop, say)
             publish(journal.state)
     if stopped_by is None:

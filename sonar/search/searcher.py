@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from sonar.config import to_dict
-from sonar.experiment import TrialConfig, apply_preset
+from sonar.experiment import apply_preset
 from sonar.search.budget import spent_hours, spent_reason
 from sonar.search.first_points import anchor_points, first_points, values_of
 from sonar.search.journal import Journal, TrialRecord
 from sonar.search.samplers import Observed, Params, Proposer, point_key
+from sonar.search.source import Source, Suggestion
 from sonar.search.space import Sweep, apply
 from sonar.search.warm import WarmStart
 
 ANCHOR, SEARCH = "anchor", "search"
 
 
-class Suggestion(NamedTuple):
-    """A trial to run: its name in the sweep, whether it is an anchor, its parameters and whole configuration."""
-
-    trial_id: str
-    kind: str
-    params: dict[str, Any]
-    config: TrialConfig
-
-
-class TrialSource:
+class TrialSource(Source):
     """Gives the trials of one sweep and takes their results; every step is in the journal before it counts.
 
     Order: trials that an earlier driver began and nobody finished, anchors (the hypervolume's reference point), the
@@ -43,8 +34,9 @@ class TrialSource:
 
     def __init__(self, sweep: Sweep, journal: Journal, seed: int, *, clock: Callable[[], float] = time.time) -> None:
         """Continue from the journal's state; `clock` gives Unix time, for the budget in hours."""
-        self._sweep, self._journal, self._clock = sweep, journal, clock
-        self._began_s, self._is_resuming = clock(), journal.num_found > 0
+        super().__init__(sweep.objectives, journal)
+        self._sweep, self._clock = sweep, clock
+        self._began_s = clock()
         self._proposer = Proposer(sweep.sampler, sweep.space, list(sweep.objectives.values()), seed)
         warm = journal.state.settings.get("warm")
         self._warm = WarmStart(**warm) if warm else None
@@ -53,7 +45,7 @@ class TrialSource:
         self.notes = ([self._warm.note] if self._warm else []) + first.notes
         self._anchor_points = {name: key for key, name in anchor_points(sweep).items()}
         known = journal.state.trials
-        self._unfinished = deque(record for record in known.values() if not record.is_finished)
+        self._unfinished = deque(r for r in known.values() if not r.is_finished and r.kind in (ANCHOR, SEARCH))
         self._anchors = deque(name for name in sweep.anchors if f"anchor-{name}" not in known)
         self.end_reason: str | None = None
 
@@ -74,27 +66,6 @@ class TrialSource:
             return None
         trial_id = f"trial-{len(self._searched()):03d}"
         return self._record(Suggestion(trial_id, SEARCH, params, apply(self._sweep, params)))
-
-    def tell(self, trial_id: str, metrics: Mapping[str, float], checkpoint: str) -> None:
-        """Record a finished trial; one whose objectives are missing or not finite is failed instead."""
-        wrong = [
-            f"{name} is {metrics[name]}" if name in metrics else f"{name} never arrived"
-            for name in self._sweep.objectives
-            if not math.isfinite(metrics.get(name, math.nan))
-        ]
-        if wrong:
-            self.fail(trial_id, "; ".join(wrong))
-            return
-        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
-        self._journal.append("told", trial_id=trial_id, metrics=finite, checkpoint=checkpoint)
-
-    def fail(self, trial_id: str, reason: str) -> None:
-        """Record a trial that ended without a result."""
-        self._journal.append("failed", trial_id=trial_id, reason=reason)
-
-    def prune(self, trial_id: str, reason: str, metrics: Mapping[str, float]) -> None:
-        """Record a trial that the scheduler stopped, with its last metrics, which are no result."""
-        self._journal.append("pruned", trial_id=trial_id, reason=reason, metrics=dict(metrics))
 
     def observed(self) -> list[Observed]:
         """All that the sampler may go by: results of an earlier sweep, ended trials in that order, running ones."""
@@ -139,12 +110,6 @@ class TrialSource:
     def _told(self, params: Params, metrics: Mapping[str, float]) -> Observed:
         values = tuple(metrics[name] for name in self._sweep.objectives)
         return Observed(params, "told", values, metrics["forgetting_rate"] - self._sweep.forgetting_limit)
-
-    def _mark_resumed(self) -> None:
-        """Once, before the first trial that a driver on an older journal gives out; one that gives none leaves none."""
-        if self._is_resuming:
-            self._journal.append("resumed")
-            self._is_resuming = False
 
     def _record(self, suggestion: Suggestion) -> Suggestion:
         self._mark_resumed()

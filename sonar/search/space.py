@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from sonar.config import ConfigError, dotted_keys, nearest_key, override
+from sonar.evaluate.run_folders import SEED_KEYS
 from sonar.search.convergence import Convergence
 from sonar.search.dominance import Direction
 from sonar.search.halving import NO_POINTS, HalvingConfig
@@ -111,6 +112,7 @@ class Sweep:
         budget_hours: no trial is launched once the sweep has run this long, over all its drivers; None: no limit.
         converge: no trial is launched once the hypervolume has come to rest; None: whatever it does.
         warm_start: folder of an earlier sweep to begin from.
+        audit_seeds: runs of the base configuration under further seeds, before anything is searched; 0: no audit.
     """
 
     domain: str
@@ -126,6 +128,7 @@ class Sweep:
     budget_hours: float | None = None
     converge: Convergence | None = None
     warm_start: str | None = None
+    audit_seeds: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "space", dict(self.space))
@@ -226,6 +229,8 @@ def _check_search(sweep: Sweep) -> None:
         raise ConfigError(f"sampler: got {sweep.sampler!r}; allowed: {', '.join(get_args(SamplerName))}")
     if sweep.budget_hours is not None and not 0 < sweep.budget_hours < math.inf:
         raise ConfigError(f"budget_hours: got {sweep.budget_hours!r}; allowed: a number of hours above 0")
+    if type(sweep.audit_seeds) is not int or sweep.audit_seeds < 0 or sweep.audit_seeds == 1:
+        raise ConfigError(f"audit_seeds: got {sweep.audit_seeds!r}; allowed: 0 for no audit, or 2 or more, better 5")
     if sweep.halving is not None and not sweep.base.evaluation.every:
         raise ConfigError(f"halving: {NO_POINTS}")
 
@@ -238,6 +243,8 @@ def _check_space(sweep: Sweep) -> None:
     for key, dimension in sweep.space.items():
         if key not in valid:
             raise ConfigError(f"space: unknown key {key!r}; {nearest_key(key, valid)}")
+        if key in SEED_KEYS:
+            raise ConfigError(f"space: {key!r} is no parameter: trials are compared under the same draws; leave it out")
         for value in _extremes(dimension):
             try:
                 override(sweep.base, {key: value})

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from sonar.search.events import Event, JournalError, check_fields, check_finite
 
-KINDS = ("anchor", "search")
+KINDS = ("anchor", "search", "audit", "reeval")
 FINISHED = ("told", "failed", "pruned")
 LAST_STEP = "model/steps"  # metric of a told trial: steps that its model stage had
 
@@ -25,10 +25,12 @@ class TrialRecord:
 
     Attributes:
         trial_id: unique in the sweep.
-        kind: "anchor" or "search".
+        kind: "anchor" or "search"; "audit" of the base configuration or "reeval" of a trial, under another seed.
         name: for people; the id where none was given.
         params: the suggested point of the space; empty for an anchor.
         config: the whole of the trial's config as plain values, where it was recorded.
+        of: the trial that a "reeval" repeats.
+        seed: of an "audit" or "reeval".
         status: the last of suggested, started, paused, told, failed, pruned.
         metrics: finite; only a told trial has them.
         reports: while it ran, in the order in which they came.
@@ -44,6 +46,8 @@ class TrialRecord:
     name: str
     params: dict[str, Any]
     config: dict[str, Any] = field(default_factory=dict)
+    of: str | None = None
+    seed: int | None = None
     status: str = "suggested"
     metrics: dict[str, float] = field(default_factory=dict)
     reports: tuple[Report, ...] = ()
@@ -232,6 +236,8 @@ def _suggested(event: Event) -> TrialRecord:
         name=data.get("name", data["trial_id"]),
         params=data["params"],
         config=data.get("config", {}),
+        of=data.get("of"),
+        seed=data.get("seed"),
     )
 
 

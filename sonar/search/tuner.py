@@ -17,7 +17,7 @@ from sonar.search.journal import Journal
 from sonar.search.prepare import Prepared
 from sonar.search.retention import take_offers
 from sonar.search.scheduler import HalvingScheduler, scheduler_of
-from sonar.search.searcher import TrialSource
+from sonar.search.source import Source
 from sonar.search.stopping import StopRequest
 from sonar.search.trainable import CHECKPOINT, ENDED, FAILED, PAUSED, trainable
 
@@ -80,7 +80,7 @@ class Driver(NamedTuple):
         on_event: called after everything that happens and while waiting.
     """
 
-    source: TrialSource
+    source: Source
     journal: Journal
     stop: StopRequest
     on_event: Callable[[], None]
@@ -125,7 +125,7 @@ def tune_trials(driver: Driver, prepared: Prepared, folder: Path, slots: TrialSl
 
 
 class _SourceSearcher(Searcher):
-    """Tune's searcher interface over a `TrialSource`; results go through the callback, which knows the reasons."""
+    """Tune's searcher interface over a `Source`; results go through the callback, which knows the reasons."""
 
     def __init__(self, driver: Driver) -> None:
         super().__init__()

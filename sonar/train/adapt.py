@@ -17,7 +17,7 @@ from sonar.data.stream import ClipStore, MixedStream, Source, StreamConfig
 from sonar.model.interpolation import interpolated
 from sonar.model.predictor import LabelPredictor, PredictorConfig
 from sonar.model.tokenizer import Tokenizer
-from sonar.train.churn import LabelChurn, clip_codes, spread
+from sonar.train.churn import HISTOGRAM_CLIPS, BaseCodes, LabelChurn, clip_codes, spread
 from sonar.train.loop import Stage
 from sonar.train.model_objective import HeadObjective, ModelObjective
 from sonar.train.objective import freeze
@@ -26,8 +26,6 @@ from sonar.train.regulariser import Regulariser
 from sonar.train.settings import AdaptConfig
 from sonar.train.stages import Hooks, Leg, Plan, Worker, alternating_legs, one_leg_each, run_plan
 from sonar.train.tokenizer_objective import TokenizerObjective
-
-HISTOGRAM_CLIPS = 512  # prior clips that the starting usage of the codebook is counted on
 
 
 class Mixture(NamedTuple):
@@ -39,6 +37,7 @@ class Mixture(NamedTuple):
         prior: store of the prior corpora.
         prior_index: (M,) rows drawn as replay.
         pool_index: (P,) all prior training rows: the head warm-up and the starting usage are uniform over them.
+        base_codes: what the base's tokenizer says of some of the pool; None: the run counts by itself.
     """
 
     new: ClipStore
@@ -46,6 +45,7 @@ class Mixture(NamedTuple):
     prior: ClipStore
     prior_index: np.ndarray
     pool_index: np.ndarray
+    base_codes: BaseCodes | None = None
 
 
 def adapt(base: Checkpoint, mixture: Mixture, config: AdaptConfig, hooks: Hooks, worker: Worker) -> Checkpoint:
@@ -144,9 +144,9 @@ class _Adaptation:
             self.tokenizer, self.old_encoder, self.old_tokenizer, self.config.distill, self.config.codebook
         )
         stage = self._stage("tokenizer", objective, (self.tokenizer,), self.num_steps("tokenizer_steps"))
-        churn = LabelChurn(
-            self.old_tokenizer, self.mixture.prior, self.mixture.pool_index, self.config.training.clip_seconds
-        )
+        known, seconds = self.mixture.base_codes, self.config.training.clip_seconds
+        expected = known.churn.to(self.worker.device) if known else None
+        churn = LabelChurn(self.old_tokenizer, self.mixture.prior, self.mixture.pool_index, seconds, expected)
         return replace(
             stage,
             prepare=self._start_usage,
@@ -206,8 +206,11 @@ class _Adaptation:
 
     def _start_usage(self) -> None:
         """Usage starts at the prior histogram, not at 0, so that step 1 overwrites no healthy code (inferred)."""
-        rows = spread(self.mixture.pool_index, HISTOGRAM_CLIPS)
-        codes = clip_codes(self.tokenizer, self.mixture.prior, rows, self.config.training.clip_seconds)
+        if known := self.mixture.base_codes:
+            codes = known.usage.to(self.worker.device)
+        else:
+            rows = spread(self.mixture.pool_index, HISTOGRAM_CLIPS)
+            codes = clip_codes(self.tokenizer, self.mixture.prior, rows, self.config.training.clip_seconds)
         self.tokenizer.codebook.set_usage(codes)
 
 

@@ -88,6 +88,7 @@ def launch_adapt(
             "base": base,
             "stores": (mixture.new.source, mixture.prior.source),
             "index": (mixture.new_index, mixture.prior_index, mixture.pool_index),
+            "base_codes": mixture.base_codes,
             "config": config,
             "folder": str(folder),
             "around": around._replace(callbacks=()),
@@ -144,7 +145,7 @@ def _worker_loop(job: dict[str, Any]) -> None:
         observe=around.observe if worker.rank == 0 else observe_nothing,
         is_stopping=lambda: _rank_0_says(around.is_stopping, worker),
     )
-    mixture = Mixture(new, new_index, prior, prior_index, pool_index)
+    mixture = Mixture(new, new_index, prior, prior_index, pool_index, job["base_codes"])
     try:
         adapted = adapt(load_checkpoint(job["base"]), mixture, config, hooks, worker)
     except (

@@ -15,8 +15,9 @@ from sonar.evaluate.record import Evaluation, split_folder, write_evaluation
 from sonar.evaluate.run import compare
 from sonar.experiment import TrialConfig
 from sonar.search import audit
-from sonar.search.audit import AuditConfig, audit_existing, audit_seeds, run_all, seeded
+from sonar.search.audit import AuditConfig, audit_existing, audit_seeds, run_all
 from sonar.search.prepare import Prepared
+from sonar.search.repeats import seeded
 from sonar.search.trial import TrialResult, run_trial
 from sonar.train.loop import NonFiniteLossError
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import pytest
 
 from sonar.config import ConfigError
+from sonar.experiment import TrialConfig
 from sonar.search.space import (
     Dimension,
     Sweep,
@@ -100,6 +101,9 @@ def test_a_sweep_travels_between_processes_and_into_the_journal() -> None:
         ({"objectives": {"plasticity": "maximize"}}, "objectives: got .*allowed: 'max' or 'min'"),
         ({"num_trials": 0}, "num_trials: got 0"),
         ({"num_trials": True}, "num_trials: got True"),
+        ({"audit_seeds": 1}, "audit_seeds: got 1; allowed: 0 for no audit, or 2 or more"),
+        ({"audit_seeds": -2}, "audit_seeds: got -2"),
+        ({"base": TrialConfig(), "space": {"training.seed": int_uniform(0, 9)}}, "'training.seed' is no parameter"),
         ({"forgetting_limit": math.inf}, "forgetting_limit: got inf"),
         ({"domain": "../etc"}, r"domain: got '\.\./etc'"),
         ({"name": "a b"}, "name: got 'a b'"),

@@ -22,6 +22,7 @@ def show(
     """The candidates that no other one beats on both axes: trials at their end, on the way, between base and end."""
     import json
 
+    from sonar.search.repeats import is_repeated, runs_of
     from sonar.search.results import front, picked
     from sonar.search.run import read_sweep
 
@@ -32,3 +33,7 @@ def show(
         typer.echo(json.dumps(rows, indent=1))
     else:
         print_table("front", front(state), chosen)
+        runs = {ranked.point.name: runs_of(state, ranked.candidate.key) for ranked in front(state)}
+        counts = [f"{name} {len(found.found)}" for name, found in runs.items() if not found.is_own]
+        if is_repeated(state) and counts:
+            typer.echo(f"means over repeats under other seeds, where there are any: {', '.join(counts)}")

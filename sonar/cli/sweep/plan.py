@@ -11,8 +11,8 @@ from sonar.cli.sweep.run import read_script, run_script
 
 if TYPE_CHECKING:
     from sonar.search.plan import Cost, Interval, Measured
-    from sonar.search.searcher import Suggestion
     from sonar.search.settings import RunOptions
+    from sonar.search.source import Suggestion
     from sonar.search.space import Sweep
     from sonar.search.tuner import TrialSlots
 

@@ -23,11 +23,11 @@ def resume(folder: SweepFolder) -> None:
     folder = folder.resolve()
     settings = read_sweep(folder).settings
     sweep, options = sweep_of(settings), options_of(settings, folder)
-    _enter(settings["options"]["working_folder"])
+    enter_working_folder(settings["options"]["working_folder"])
     run(sweep, options)
 
 
-def _enter(working_folder: str) -> None:
+def enter_working_folder(working_folder: str) -> None:
     """Relative paths of the sweep's audio and base are those of the folder in which it was started."""
     try:
         os.chdir(working_folder)

@@ -72,6 +72,7 @@ def run_script(sweep: Sweep, act: Callable[[Sweep, RunOptions], None] | None = N
             str | None, typer.Option(help="TRIALS:PERCENT, as in 8:1: stop once so many added less hypervolume.")
         ] = None,
         warm_start: Annotated[Path | None, typer.Option(help="Folder of an earlier sweep to begin from.")] = None,
+        audit: Annotated[int | None, typer.Option(help="Seeds of the base that are run first: the noise.")] = None,
         mlflow: Annotated[str | None, typer.Option(help="Tracking URI; default: SQLite in the storage.")] = None,
     ) -> None:
         from sonar.search.convergence import parse_convergence
@@ -89,6 +90,7 @@ def run_script(sweep: Sweep, act: Callable[[Sweep, RunOptions], None] | None = N
             budget_hours=sweep.budget_hours if budget_hours is None else budget_hours,
             converge=parse_convergence(converge) if converge else sweep.converge,
             warm_start=str(warm_start) if warm_start else sweep.warm_start,
+            audit_seeds=sweep.audit_seeds if audit is None else audit,
         )
         options = RunOptions(
             sources=Sources(sweep.domain, data, tuple(prior or ())),

@@ -1,0 +1,186 @@
+"""Runs of one configuration under several seeds, as the journal has them; pure.
+
+A repeat is a trial of kind "reeval", which names the trial that it repeats, or of kind "audit", which repeats the trial
+of the base configuration wherever the sweep has one. It is no candidate of its own: its results join that trial's.
+
+The run that put a candidate on the front may be there because it was lucky. So it says whom to repeat, and once there
+are repeats it is in no mean: the best of several runs is never reported.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from functools import reduce
+from itertools import count
+from math import hypot
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.stats import t
+
+from sonar.config import from_dict, override
+from sonar.evaluate.axis_intervals import AxisIntervals
+from sonar.evaluate.run_folders import SEED_KEYS
+from sonar.evaluate.seeds import SeedNoise, pool_noise
+from sonar.experiment import TrialConfig
+from sonar.search.candidates import CONTENDERS, DIRECTIONS, axes_of, candidate_ranks, contenders
+from sonar.search.dominance import nondominated_rank
+from sonar.search.state import CandidateKey, CandidateRecord, SweepState, TrialRecord
+
+AUDIT, REEVAL = "audit", "reeval"
+REPEATS = (AUDIT, REEVAL)
+
+
+def seeded(config: TrialConfig, seed: int) -> TrialConfig:
+    """The same configuration under another seed: of the draw of the clips, their order, crops, masks and new heads."""
+    return override(config, dict.fromkeys(SEED_KEYS, seed))
+
+
+class Repeat(NamedTuple):
+    """A trial to run again.
+
+    Attributes:
+        of: the trial; None: the base configuration, whatever trial has it.
+        seed: of this run.
+        config: under that seed.
+    """
+
+    of: str | None
+    seed: int
+    config: TrialConfig
+
+    @property
+    def trial_id(self) -> str:
+        """Of the repeat."""
+        return f"{self.of or AUDIT}-seed-{self.seed}"
+
+
+def next_repeat(state: SweepState, trial_id: str) -> Repeat:
+    """A trial under the next seed that none of its repeats has; the n-th repeat of every trial has the same seed."""
+    config = from_dict(TrialConfig, state.trials[trial_id].config)
+    taken = {record.seed for record in repeats_of(state, trial_id)}
+    seed = next(seed for seed in count(config.training.seed + 1) if seed not in taken)
+    return Repeat(trial_id, seed, seeded(config, seed))
+
+
+def next_audit(state: SweepState, num_seeds: int) -> Repeat | None:
+    """The base configuration under the first of its audit's seeds that was not begun; None where all were."""
+    config = from_dict(TrialConfig, state.settings["config"])
+    first = config.training.seed + 1
+    wanted = (Repeat(None, seed, seeded(config, seed)) for seed in range(first, first + num_seeds))
+    return next((repeat for repeat in wanted if repeat.trial_id not in state.trials), None)
+
+
+class Runs(NamedTuple):
+    """What the repeats of one candidate gave at its step and alpha.
+
+    Attributes:
+        found: of the repeats that have a result there; of the candidate's own run while there is no repeat that has.
+        failed: reason by id of the repeats that have none.
+        is_own: whether `found` is the candidate's own run.
+    """
+
+    found: tuple[CandidateKey, ...]
+    failed: dict[str, str]
+    is_own: bool
+
+
+def repeats_of(state: SweepState, trial_id: str) -> list[TrialRecord]:
+    """The repeats of a trial, unfinished ones among them, in the order in which they were suggested."""
+    audited = audited_trial(state)
+    return [
+        record
+        for record in state.trials.values()
+        if record.of == trial_id or (record.kind == AUDIT and trial_id == audited)
+    ]
+
+
+def audited_trial(state: SweepState) -> str | None:
+    """The trial whose configuration was audited, but for the seeds; None where nothing was, or the sweep lacks it."""
+    audit = next((record for record in state.trials.values() if record.kind == AUDIT), None)
+    if audit is None:
+        return None
+    wanted = _without_seeds(audit.config)
+    same = (r.trial_id for r in state.trials.values() if r.kind in CONTENDERS and _without_seeds(r.config) == wanted)
+    return next(same, None)
+
+
+def runs_of(state: SweepState, key: CandidateKey) -> Runs:
+    """The finished repeats of a candidate."""
+    found, failed = [], {}
+    for record in repeats_of(state, key.trial_id):
+        there = key._replace(trial_id=record.trial_id)
+        if there in state.candidates:
+            found.append(there)
+        elif record.is_finished:
+            failed[record.trial_id] = record.reason or f"no result at step {key.step}"
+    return Runs(tuple(found) or (key,), failed, is_own=not found)
+
+
+def values_of(state: SweepState, runs: Runs) -> np.ndarray:
+    """(S, 2) plasticity and forgetting rate of the runs that have a result."""
+    return np.asarray([axes_of(state.candidates[key]) for key in runs.found], dtype=np.float64)
+
+
+def is_repeated(state: SweepState) -> bool:
+    """Whether any trial was re-evaluated; an audit alone says nothing of the front."""
+    return any(record.kind == REEVAL and record.is_finished for record in state.trials.values())
+
+
+def seed_noise(state: SweepState) -> SeedNoise | None:
+    """What another seed changes, from the ends of all trials that have repeats, and of the audit; None before that."""
+    ends: dict[str, list[tuple[float, float]]] = {}
+    audited = audited_trial(state)
+    repeated = {record.of for record in state.trials.values()} | {audited}
+    for record in state.trials.values():
+        group = record.of or ((audited or AUDIT) if record.kind == AUDIT else record.trial_id)
+        if record.status == "told" and record.last_step and (record.kind in REPEATS or group in repeated):
+            ends.setdefault(group, []).append((record.metrics["plasticity"], record.metrics["forgetting_rate"]))
+    return pool_noise(np.asarray(values) for values in ends.values())
+
+
+def mean_candidate(state: SweepState, candidate: CandidateRecord, noise: SeedNoise | None) -> CandidateRecord:
+    """A candidate with the means over its repeats, and their intervals, in place of its own axes.
+
+    An interval joins what recordings change, as its runs' own intervals say, and what seeds change, by Student's t, as
+    independent errors. Without `noise` or repeats the candidate is as it was.
+    """
+    runs = runs_of(state, candidate.key)
+    if noise is None or runs.is_own:
+        return candidate
+    scale = float(t.ppf(0.975, noise.freedom)) / len(runs.found) ** 0.5
+    metrics = dict(candidate.metrics)
+    for axis, sigma in zip(AxisIntervals._fields, noise.sigma.tolist(), strict=True):
+        found = [state.candidates[key].metrics for key in runs.found]
+        mean = metrics[axis] = sum(run[axis] for run in found) / len(found)
+        for end, sign in (("low", -1.0), ("high", 1.0)):
+            reach = [abs(run[f"{axis}_{end}"] - run[axis]) for run in found if f"{axis}_{end}" in run]
+            if len(reach) == len(found):
+                metrics[f"{axis}_{end}"] = mean + sign * hypot(sum(reach) / len(reach), scale * sigma)
+    return candidate._replace(metrics=metrics)
+
+
+def ranks_of_means(state: SweepState) -> dict[CandidateKey, int]:
+    """Non-dominated rank of every contender, from 1; where the front was re-evaluated by the means over its repeats.
+
+    Those whose weights are kept are then ranked among themselves: no other one can be picked.
+    """
+    ranks = candidate_ranks(state)
+    if not is_repeated(state):
+        return ranks
+    noise = seed_noise(state)
+    kept = [mean_candidate(state, c, noise) for c in contenders(state) if c.discarded is None]
+    values = np.asarray([axes_of(candidate) for candidate in kept], dtype=np.float64)
+    found = nondominated_rank(values, tuple(DIRECTIONS.values()))
+    return {key: rank + 1 for key, rank in ranks.items()} | {
+        candidate.key: int(rank) for candidate, rank in zip(kept, found, strict=True)
+    }
+
+
+def _without_seeds(config: Mapping[str, Any]) -> dict[str, Any]:
+    plain = copy.deepcopy(dict(config))
+    for key in SEED_KEYS:
+        *sections, name = key.split(".")
+        reduce(lambda section, part: section.get(part, {}), sections, plain).pop(name, None)
+    return plain
