@@ -19,6 +19,7 @@ from sonar.checkpoint import load_checkpoint, save_checkpoint
 from sonar.cli.options import configure
 from sonar.evaluate.metrics import ScoreMatrix, continual_metrics
 from sonar.experiment import TrialConfig
+from sonar.search.convergence import Convergence
 from sonar.search.journal import Journal
 from sonar.search.run import JOURNAL_FILE
 from sonar.search.sequence import Domain, SequencePlan, SequenceResult
@@ -250,6 +251,48 @@ def test_a_sweep_script_takes_its_options_after_its_name(sonar, root: Path) -> N
     assert status == 0 and "--smoke" in out and "--resume" in out
     status, _, err = sonar("sweep", "run", root / "sweeps" / "bio.py", "--set", "distil.model_weight=1")
     assert status == 2 and "unknown key" in err and "distill" in err
+
+
+def test_how_a_sweep_searches_and_ends_can_be_said_on_the_command_line(
+    sonar, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = []
+    monkeypatch.setattr("sonar.cli.sweep.run._run", lambda sweep, *others: heard.append(sweep))
+    script = root / "sweeps" / "bio.py"
+    sonar("sweep", "run", script)
+    sonar(
+        "sweep",
+        "run",
+        script,
+        "--sampler",
+        "nsga3",
+        "--budget-hours",
+        "1.5",
+        "--converge",
+        "8:2.5",
+        "--warm-start",
+        "x",
+    )
+    plain, told = heard
+    assert (plain.sampler, plain.budget_hours, plain.converge, plain.warm_start) == ("tpe", None, None, None)
+    rule = Convergence(num_trials=8, gain_percent=2.5)
+    assert (told.sampler, told.budget_hours, told.converge, told.warm_start) == ("nsga3", 1.5, rule, "x")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--sampler", "cmaes", "sampler: got 'cmaes'; allowed: tpe, nsga2, nsga3, gp, random"),
+        ("--converge", "soon", "converge: got 'soon'; allowed: TRIALS:PERCENT, as in 8:1"),
+        ("--budget-hours", "0", "budget_hours: got 0.0; allowed: a number of hours above 0"),
+        ("--warm-start", "nowhere", "nowhere holds no sweep"),
+    ],
+)
+def test_a_search_that_cannot_be_is_refused_before_anything_starts(
+    sonar, root: Path, option: str, value: str, message: str
+) -> None:
+    status, _, err = sonar("sweep", "run", root / "sweeps" / "bio.py", option, value)
+    assert status == 2 and message in err
 
 
 def test_a_yaml_file_stands_between_the_script_and_the_environment(

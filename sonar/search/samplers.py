@@ -99,7 +99,7 @@ class Proposer:
                     state=kind[seen.status],
                     params=dict(seen.params),
                     distributions=self._distributions,
-                    values=list(seen.values) or None,
+                    values=[float(value) for value in seen.values] or None,  # TPE breaks on whole numbers
                     constraints=None if excess is None else {"forgetting": excess},
                     system_attrs=attributes,
                 )
