@@ -13,6 +13,7 @@ from sonar.search.budget import hypervolume_gain, spent_hours, spent_reason
 from sonar.search.convergence import Convergence, parse_convergence
 from sonar.search.journal import Event, SweepState, replay
 from sonar.search.space import Sweep, uniform
+from sonar.search.standing import is_complete
 
 SWEEP = Sweep(
     domain="bio",
@@ -182,3 +183,14 @@ def test_how_a_search_ended_is_known_until_the_next_driver() -> None:
     assert history.state.end_reason == "2.00 of 2 hours are spent"
     history.add("resumed")
     assert history.state.end_reason is None
+
+
+def test_a_search_that_a_budget_ended_is_complete_once_what_was_launched_has_ended() -> None:
+    history = History().anchors()
+    history.add("suggested", trial_id="a", kind="search", params={})
+    history.add("ended", reason="2.00 of 2 hours are spent")
+    assert not is_complete(history.state)
+    history.add("told", trial_id="a", metrics=metrics(1.0, 1.0), checkpoint="c")
+    assert is_complete(history.state)
+    history.add("resumed")
+    assert not is_complete(history.state)
