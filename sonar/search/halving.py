@@ -48,8 +48,8 @@ class HalvingConfig:
 
     eta: float = 3.0
     growth: float = 2.0
-    num_rungs: int = 3
-    grace_points: int = 3
+    num_rungs: int = 1
+    grace_points: int = 4
     least_gap: float = 3.0
     smoothing_points: int = 3
     margin: float = 10.0

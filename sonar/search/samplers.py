@@ -75,7 +75,7 @@ class Proposer:
         if len(taken) >= num_points(self._space):
             return None
         study = optuna.create_study(directions=self._directions)
-        study.add_trials(self._frozen(observed))
+        study.add_trials(self._frozen(_balanced(observed)))
         attempt = 0
         while True:
             name = self._sampler if attempt < NUM_ATTEMPTS else "random"
@@ -105,6 +105,18 @@ class Proposer:
                 )
             )
         return trials
+
+
+def _balanced(observed: Sequence[Observed]) -> list[Observed]:
+    """All but the earliest pruned trials, no more of which are kept than there are told ones.
+
+    TPE takes a tenth of told and pruned ones together for its good ones. Where most are pruned, that would be every
+    told one, and nothing would tell a good one from a bad one.
+    """
+    num_told = sum(seen.status == "told" for seen in observed)
+    pruned = [place for place, seen in enumerate(observed) if seen.status == "pruned"]
+    left_out = set(pruned[: max(0, len(pruned) - num_told)])
+    return [seen for place, seen in enumerate(observed) if place not in left_out]
 
 
 def make_sampler(name: SamplerName, seed: int) -> BaseSampler:

@@ -160,6 +160,12 @@ def test_the_other_samplers_pass_over_pruned_trials(sampler: SamplerName) -> Non
     assert next_after(sampler, PRUNED) == next_after(sampler, [])
 
 
+def test_of_many_pruned_trials_tpe_hears_of_the_last_ones_as_many_as_were_told() -> None:
+    many = [Observed(seen.params | {"ratio": 0.1 * place}, "pruned") for place in range(8) for seen in PRUNED[:5]]
+    assert next_after("tpe", many) == next_after("tpe", many[-12:])
+    assert next_after("tpe", many) != next_after("tpe", many[-11:])
+
+
 @pytest.mark.parametrize("excess", [-1.0, 3.0])
 def test_tpe_stays_away_from_where_trials_are_pruned(excess: float) -> None:
     """Half of the space looks as good as the other, but its trials never end; also where no trial is feasible."""
