@@ -356,11 +356,15 @@ def compute_to(run: Run, target: float) -> float:
 
 
 def ratios(runs: Sequence[dict[str, Run]], other: str, mine: str) -> list[float]:
-    """By seed: what `other` spent on the best it came to, over what `mine` spent on as much; 0: it never came to it."""
+    """By seed: what `other` spent on the best it came to, over what `mine` spent on as much; 0: it never came to it.
+
+    Where the other came to nothing, it is all that it spent over what `mine` spent on its first: a lower bound.
+    """
     found = []
     for by_way in runs:
-        target = by_way[other].reached[-1].hypervolume
-        found.append(compute_to(by_way[other], target) / compute_to(by_way[mine], target))
+        last = by_way[other].reached[-1]
+        target = max(last.hypervolume, math.ulp(0.0))
+        found.append(min(compute_to(by_way[other], target), last.compute) / compute_to(by_way[mine], target))
     return found
 
 
