@@ -69,7 +69,8 @@ def test_other_units_change_no_order(points: list[tuple[float, ...]], first: flo
 
 
 def halving(**changes: float) -> FrontHalving:
-    return FrontHalving(HalvingConfig(**changes), every=EVERY, forgetting_limit=LIMIT)  # type: ignore[arg-type]
+    settings = {"grace_points": 3, "num_rungs": 3, **changes}
+    return FrontHalving(HalvingConfig(**settings), every=EVERY, forgetting_limit=LIMIT)  # type: ignore[arg-type]
 
 
 def run(judge: FrontHalving, trial_id: str, curve: Sequence[tuple[float, float]], first: int = 1) -> int:
