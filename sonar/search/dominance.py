@@ -70,12 +70,8 @@ def front_order(values: npt.ArrayLike, directions: Sequence[Direction]) -> list[
     """
     points = np.asarray(values, dtype=np.float64)
     ranks = nondominated_rank(points, directions)
-    return [
-        int(rows[place])
-        for rank in np.unique(ranks)
-        for rows in (np.flatnonzero(ranks == rank),)
-        for place in _net_order(points[rows])
-    ]
+    fronts = [np.flatnonzero(ranks == rank) for rank in np.unique(ranks)]
+    return [int(rows[place]) for rows in fronts for place in _net_order(points[rows])]
 
 
 def hypervolume(values: npt.ArrayLike, directions: Sequence[Direction], reference: npt.ArrayLike) -> float:
