@@ -26,6 +26,10 @@ __all__ = ["front_figure", "parallel_figure", "write_report"]
 
 # Plotly's own bar has a button that uploads the figure to its maker's cloud.
 _FIGURE_CONFIG = {"displaylogo": False, "responsive": True, "showSendToCloud": False, "plotlyServerURL": ""}
+__FRONT_NOTE = (
+    "<p>From and to: 95 % interval over recordings. Rank 1: no other candidate is better on both axes as measured; "
+    "one of a higher rank is here for its upper bound of forgetting.</p>"
+)
 _FRONT_NOTE = (
     "<p>From and to: 95 % interval over recordings. Rank 1: no other candidate is better on both axes as measured; "
     "one of a higher rank is here for its upper bound of forgetting.</p>"
@@ -104,11 +108,7 @@ def _front_table(state: SweepState) -> str:
         values = (point.name, step, alpha, ranked.rank, point.plasticity, *plastic, point.forgetting_rate, *forgot)
         look = ' class="pick"' if ranked.candidate.key == chosen else ""
         rows.append(f'<tr{look} data-candidate="{escape(point.name)}">{"".join(map(cell, values))}</tr>')
-    note = (
-        "<p>From and to: 95 % interval over recordings. Rank 1: no other candidate is better on both axes as measured; "
-    )
-    note += "a higher rank is here for its upper bound of forgetting.</p>"
-    return f"{note}<table><thead><tr>{head}</tr></thead><tbody>\n{chr(10).join(rows)}\n</tbody></table>"
+    return f"{_FRONT_NOTE}<table><thead><tr>{head}</tr></thead><tbody>\n{chr(10).join(rows)}\n</tbody></table>"
 
 
 def _pick_section(state: SweepState) -> str:
