@@ -11,22 +11,26 @@ from __future__ import annotations
 
 import os
 import statistics
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from operator import attrgetter
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, NamedTuple
 
+import torch
 import typer
 
 from sonar.cli.app import guarded
 from sonar.config import override
 from sonar.experiment import SMALL_SCALE
 from sonar.search.journal import Event, read_journal
-from sonar.search.prepare import Sources
+from sonar.search.prepare import Sources, prepare
 from sonar.search.run import JOURNAL_FILE, run_sweep
 from sonar.search.settings import RunOptions
 from sonar.search.space import SONAR_SPACE, Sweep
+from sonar.search.trial import run_trial
 
 STEPS = 5
 GOAL_S = 3.0
@@ -102,6 +106,33 @@ def measure(storage: Path, num_trials: int) -> list[Overhead]:
     return overheads(read_journal(storage / sweep.name / JOURNAL_FILE))
 
 
+class ProcessorTime(NamedTuple):
+    """Processor seconds of one trial in a process that was there: the same on a busy machine, and no waiting in them.
+
+    Attributes:
+        to_step: to the end of the first step, which is in it.
+        to_end: from the end of the last step, evaluation and saving in it.
+    """
+
+    to_step: float
+    to_end: float
+
+
+def processor_time(storage: Path) -> ProcessorTime:
+    """The second of two trials in this process, on what `measure` has prepared, on one thread."""
+    torch.set_num_threads(1)
+    config = override(SMALL_SCALE, SHORT)
+    prepared = prepare(config, Sources("bio"), storage, lambda line: None)
+    reports: list[float] = []
+    with TemporaryDirectory() as folder:
+        for name in ("first", "second"):
+            reports.clear()
+            began = time.process_time()
+            run_trial(config, prepared, Path(folder) / name, lambda step: reports.append(time.process_time()))
+            ended = time.process_time()
+    return ProcessorTime(reports[0] - began, ended - reports[-1])
+
+
 def table(measured: Sequence[Overhead], num_cold: int) -> str:
     """Markdown: the worst of the first `num_cold` trials, which start processes; median and extremes of the others."""
     cold, warm = measured[:num_cold], measured[num_cold:]
@@ -132,6 +163,11 @@ def main(
     """Measure and print."""
     cores = os.cpu_count() or 1
     typer.echo(table(measure(storage, trials + cores), cores))
+    spent = processor_time(storage)
+    typer.echo(
+        f"Processor time of a trial: {spent.to_step:.2f} s to the end of its first step, {spent.to_end:.2f} s from the "
+        "end of its last one, evaluation in it."
+    )
 
 
 if __name__ == "__main__":

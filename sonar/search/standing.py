@@ -40,8 +40,17 @@ def standing(state: SweepState, owner: Owner | None, folder: str, now_s: float) 
 
 
 def num_expected(state: SweepState) -> int:
-    """Trials that the sweep asks for, anchors among them."""
-    return len(state.settings["anchors"]) + int(state.settings["num_trials"])
+    """Trials that the sweep asks for, anchors and audited seeds among them; repeats of a re-evaluation come on top."""
+    repeats = sum(record.kind == "reeval" for record in state.trials.values())
+    asked = len(state.settings["anchors"]) + int(state.settings["num_trials"])
+    return asked + int(state.settings.get("audit_seeds", 0)) + repeats
+
+
+def is_complete(state: SweepState) -> bool:
+    """Whether every trial has ended and no more are wanted: all were launched, or a budget ended the search."""
+    if any(not record.is_finished for record in state.trials.values()):
+        return False
+    return state.end_reason is not None or len(state.trials) >= num_expected(state)
 
 
 def eta_s(state: SweepState, now_s: float) -> float | None:
@@ -76,9 +85,6 @@ def _word_of(state: SweepState, owner: Owner | None, folder: str) -> tuple[str, 
             f"its owner {owner} is gone (no sign of life for {owner.age_s:.0f} s; {STALE_S:g} s count as gone, on its "
             f"own host a dead process): sonar sweep resume {folder}"
         )
-    is_left = any(not record.is_finished for record in state.trials.values())
-    if state.end_reason is not None and not is_left:
-        return "finished", f"finished: {state.end_reason}"
-    if not is_left and len(state.trials) >= num_expected(state):
-        return "finished", "finished"
+    if is_complete(state):
+        return "finished", "finished" if state.end_reason is None else f"finished: {state.end_reason}"
     return "stopped", f"stopped before its end: sonar sweep resume {folder}"

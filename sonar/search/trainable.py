@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from ray import tune
+from ray.train import ControllerError
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from sonar.config import from_dict
@@ -39,6 +40,8 @@ def trainable(
         result = _run(from_dict(TrialConfig, config["config"]), prepared, trial_folder, is_stopping)
     except TrainingStopped as stop:
         end: dict[str, Any] = {PAUSED: str(stop)}
+    except ControllerError:  # its workers could not be placed or started: Tune begins it again, as after a death
+        raise
     except Exception as error:  # whatever it is, it is why this trial has no result; only a death is worth a restart
         end = {PAUSED if is_disk_full(error) else FAILED: _one_line(error)}
         _keep_traceback(error, trial_folder)

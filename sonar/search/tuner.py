@@ -21,7 +21,9 @@ from sonar.search.source import Source
 from sonar.search.stopping import StopRequest
 from sonar.search.trainable import CHECKPOINT, ENDED, FAILED, PAUSED, trainable
 
-MAX_DEATHS = 3  # of one trial's process, each followed by a restart from its saved state
+MAX_DEATHS = (
+    3  # of one trial's process, or starts of its workers that failed, each followed by a restart from its saved state
+)
 IDLE_CPU = 0.01  # what a trial holds while its workers hold the rest; Tune refuses 0
 
 
@@ -203,7 +205,7 @@ class _JournalCallback(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._take_offers(trial)
-        self._source.fail(trial.config["trial_id"], f"its process died {MAX_DEATHS + 1} times: {_reason(trial)}")
+        self._source.fail(trial.config["trial_id"], f"given up after {MAX_DEATHS + 1} starts: {_reason(trial)}")
         self._on_event()
 
     def _take_offers(self, trial: Trial) -> None:

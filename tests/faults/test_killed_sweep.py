@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,10 @@ from sonar.search.results import front
 from sonar.search.run import JOURNAL_FILE
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1800)]
-LONGER = SCRIPT.replace("tokenizer_steps=2, model_steps=2", "tokenizer_steps=20, model_steps=40, checkpoint_every=5")
+LONGER = SCRIPT.replace("tokenizer_steps=2, model_steps=2", "tokenizer_steps=20, model_steps=80, checkpoint_every=5")
+LONGER = LONGER.replace("num_trials=3", "num_trials=5")
 NAMES = ("plasticity", "forgetting_rate", "model/loss", "tokenizer/loss")
-OPTIONS = ("--ray", "local", "--storage", "runs", "--data", "bio", "--prior", "prior", "--concurrent", "1")
+OPTIONS = ("--ray", "local", "--storage", "runs", "--data", "bio", "--prior", "prior")
 
 
 @pytest.fixture(scope="module")
@@ -50,20 +50,16 @@ def state_of(folder: Path) -> SweepState:
     return replay(read_journal(path)) if path.exists() else SweepState()
 
 
-def wait_for(process: subprocess.Popen[str], sweep: Path, is_there: Callable[[SweepState], bool]) -> None:
-    while process.poll() is None and not is_there(state_of(sweep)):
+def num_starts(sweep: Path) -> int:
+    return sum(record.num_starts for record in state_of(sweep).trials.values())
+
+
+def wait_for_starts(process: subprocess.Popen[str], sweep: Path, count: int) -> None:
+    """Wait until so many trials have been begun, or gone on with, since now."""
+    before = num_starts(sweep)
+    while process.poll() is None and num_starts(sweep) < before + count:
         time.sleep(0.02)
     assert process.poll() is None, process.communicate()[0]
-
-
-def starts(number: int, steps: int) -> Callable[[SweepState], bool]:
-    """Whether so many trials have been begun, and the last one reported so often."""
-
-    def is_there(state: SweepState) -> bool:
-        begun = [record for record in state.trials.values() if record.status == "started"]
-        return len(state.trials) == number and bool(begun) and len(begun[-1].reports) >= steps
-
-    return is_there
 
 
 def results(state: SweepState) -> dict[str, Any]:
@@ -80,16 +76,16 @@ def test_kills_drains_and_aborts_change_nothing(folder: Path) -> None:
 
     sweep = folder / "runs" / "cut"
     process = start(folder, "sweep.py", "--name", "cut", *OPTIONS)
-    wait_for(process, sweep, starts(2, 1))
+    wait_for_starts(process, sweep, 1)
     (folder / "sweep.py").unlink()
-    for number in (3, 4):  # SIGKILL in the second, third and fourth trial
+    for count in (3, 2):
         _kill(process)
         process = resume(folder)
-        wait_for(process, sweep, starts(number, 1))
+        wait_for_starts(process, sweep, count)
     _kill(process)
 
     process = resume(folder)
-    wait_for(process, sweep, lambda state: state.trials["trial-001"].num_starts >= 2)
+    wait_for_starts(process, sweep, 2)
     process.send_signal(signal.SIGTERM)
     said = process.communicate()[0]
     assert process.returncode == 75 and "stopped by SIGTERM; " in said and "sonar sweep resume" in said
@@ -97,7 +93,7 @@ def test_kills_drains_and_aborts_change_nothing(folder: Path) -> None:
     assert {record.status for record in state_of(sweep).trials.values()} <= {"told", "failed", "paused"}
 
     process = resume(folder)
-    wait_for(process, sweep, starts(5, 0))
+    wait_for_starts(process, sweep, 1)
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGTERM)
     said = process.communicate()[0]

@@ -95,7 +95,7 @@ def test_a_trial_whose_process_always_dies_fails_with_that_reason_and_the_others
 ) -> None:
     run(journal, made_trial(0.0, "anchor-dcpt", deaths=99), monkeypatch, {"CPU": 1.0})
     assert ends(journal)[("anchor-dcpt", "failed")] == 1
-    assert str(journal.state.trials["anchor-dcpt"].reason).startswith(f"its process died {MAX_DEATHS + 1} times: ")
+    assert str(journal.state.trials["anchor-dcpt"].reason).startswith(f"given up after {MAX_DEATHS + 1} starts: ")
     assert sum(event == "told" for _, event in ends(journal)) == 3
     assert steps_of(journal, "anchor-dcpt") == [1, 2, *[3] * (MAX_DEATHS + 1)]
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from ray.train import ControllerError
 
 from sonar.checkpoint import load_state, save_state
 from sonar.config import to_dict
@@ -59,6 +60,14 @@ def test_what_happens_in_a_trial_is_how_it_ends(
     kept = tmp_path / "trials" / "trial-000" / "error.txt"
     assert kept.exists() is not isinstance(error, TrainingStopped)
     assert not kept.exists() or "Traceback" in kept.read_text()
+
+
+def test_workers_that_could_not_start_are_left_to_tune_which_begins_the_trial_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reported: list[Any]
+) -> None:
+    with pytest.raises(ControllerError):
+        run(monkeypatch, tmp_path, raises(ControllerError(RuntimeError("no room for the workers"))))
+    assert reported == []
 
 
 def test_a_result_is_told_with_its_checkpoint(
