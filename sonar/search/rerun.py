@@ -112,7 +112,8 @@ class Chooser:
         hours = (self._clock() - self._began) / 3600
         if trial_id is None:
             spent = f"{self._config.seeds} repeats of every trial of an open pair are spent"
-            self._end_reason = "every pair is settled" if settled == len(pairs) else spent
+            is_settled = "every pair is settled" if pairs else "there are no two trials to compare"
+            self._end_reason = is_settled if settled == len(pairs) else spent
             return None
         if self._config.budget_hours is not None and hours >= self._config.budget_hours:
             self._end_reason = f"{hours:.2f} of {self._config.budget_hours:g} hours are spent"
