@@ -95,9 +95,9 @@ def front_and_neighbours(state: SweepState, sigma: np.ndarray) -> list[Candidate
 
     Args:
         state: of the sweep.
-        sigma: (2,) of plasticity and forgetting rate, percent.
+        sigma: (2,) of plasticity and forgetting rate, percent; 0 where none was seen, and then everything is near.
     """
-    ranks = candidate_ranks(state)
+    ranks, sigma = candidate_ranks(state), np.where(sigma > 0, sigma, np.inf)
     members = [candidate for candidate in contenders(state) if ranks[candidate.key] == 1]
     chosen = [candidate.key for candidate in members]
     best: dict[str, CandidateRecord] = {}

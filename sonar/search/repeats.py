@@ -140,6 +140,12 @@ def seed_noise(state: SweepState) -> SeedNoise | None:
     return pool_noise(np.asarray(values) for values in ends.values())
 
 
+def audit_noise(state: SweepState) -> SeedNoise | None:
+    """What the audit alone says; None before two of its runs have a result."""
+    told = [record.metrics for record in state.trials.values() if record.kind == AUDIT and record.status == "told"]
+    return pool_noise([np.asarray([[run["plasticity"], run["forgetting_rate"]] for run in told])])
+
+
 def mean_candidate(state: SweepState, candidate: CandidateRecord, noise: SeedNoise | None) -> CandidateRecord:
     """A candidate with the means over its repeats, and their intervals, in place of its own axes.
 

@@ -22,7 +22,7 @@ from sonar.search.reevaluation import (
     repeats_by_trial,
 )
 from sonar.search.repeat_source import RepeatSource
-from sonar.search.repeats import REEVAL, Repeat, next_repeat, seed_noise
+from sonar.search.repeats import REEVAL, Repeat, audit_noise, next_repeat
 from sonar.search.retention import Retention
 from sonar.search.run import JOURNAL_FILE, ray_session, read_sweep
 from sonar.search.settings import RunOptions, sweep_of
@@ -65,7 +65,8 @@ def reevaluate(folder: Path, config: ReevalConfig, options: RunOptions, say: Say
         ValueError: the noise of the sweep cannot be measured, or no trial fits the cluster.
         JournalBusy: a driver is at work on the sweep.
     """
-    base = sweep_of(read_sweep(folder).settings).base
+    sweep = sweep_of(read_sweep(folder).settings)
+    base, audit_seeds = sweep.base, sweep.audit_seeds or config.seeds
     with Journal(folder / JOURNAL_FILE) as journal, ray_session(options.ray), signals_abort():
         check_storage_is_shared(options.storage)
         slots = plan_slots(base.training.num_workers, ray.cluster_resources(), options.max_concurrent)
@@ -77,10 +78,7 @@ def reevaluate(folder: Path, config: ReevalConfig, options: RunOptions, say: Say
             with signals_drain(stop):
                 tune_trials(Driver(source, journal, stop, retention.update), prepared, folder, slots)
 
-        if (
-            seed_noise(journal.state) is None
-            and audit_sweep(journal, config.seeds, folder, prepared.baseline, run, say) is None
-        ):
+        if audit_sweep(journal, audit_seeds, folder, prepared.baseline, run, say) is None:
             raise ValueError("the audit of the noise was stopped; give the command again to go on with it")
         chooser = Chooser(journal, Reevaluation(folder, read_baseline(prepared.baseline), config), say)
         run(RepeatSource(journal, REEVAL, chooser))
@@ -97,10 +95,10 @@ class Chooser:
     def __init__(
         self, journal: Journal, found: Reevaluation, say: Say, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Of a sweep whose noise is known; `clock` gives seconds, from now on."""
+        """Of a sweep whose noise was audited; `clock` gives seconds, from now on."""
         self._journal, self._found, self._config, self._say, self._clock = journal, found, found.config, say, clock
         self._began = clock()
-        noise = seed_noise(journal.state)
+        noise = audit_noise(journal.state)  # it stays as it is, and with it the candidates, also after a resume
         assert noise is not None
         self.keys = front_and_neighbours(journal.state, noise.sigma)
         self._end_reason: str | None = None
@@ -114,7 +112,8 @@ class Chooser:
         hours = (self._clock() - self._began) / 3600
         if trial_id is None:
             spent = f"{self._config.seeds} repeats of every trial of an open pair are spent"
-            self._end_reason = "every pair is settled" if settled == len(pairs) else spent
+            is_settled = "every pair is settled" if pairs else "there are no two trials to compare"
+            self._end_reason = is_settled if settled == len(pairs) else spent
             return None
         if self._config.budget_hours is not None and hours >= self._config.budget_hours:
             self._end_reason = f"{hours:.2f} of {self._config.budget_hours:g} hours are spent"

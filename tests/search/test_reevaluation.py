@@ -160,8 +160,10 @@ def test_the_front_and_what_two_sigma_would_bring_to_it_are_repeated() -> None:
     )
     found = front_and_neighbours(state, np.asarray([1.0, 0.5]))
     assert [key.trial_id for key in found] == ["front", "near", "near-forgetting", "other"]
-    exact = front_and_neighbours(state, np.asarray([0.0, 0.0]))
+    exact = front_and_neighbours(state, np.asarray([1e-9, 1e-9]))
     assert [key.trial_id for key in exact] == ["front", "other"]
+    unknown = front_and_neighbours(state, np.asarray([0.0, 0.0]))  # scores too coarse to show a seed
+    assert [key.trial_id for key in unknown] == sorted(state.trials)
 
 
 KEYS = {name: CandidateKey(name, 6, 1.0) for name in "abc"}

@@ -34,6 +34,7 @@ SWEEP = Sweep(
     sampler="nsga2",
     budget_hours=2.5,
     converge=Convergence(num_trials=8, gain_percent=0.5),
+    audit_seeds=3,
     warm_start="runs/day",
 )
 
