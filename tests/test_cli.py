@@ -257,7 +257,7 @@ def test_how_a_sweep_searches_and_ends_can_be_said_on_the_command_line(
     sonar, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heard = []
-    monkeypatch.setattr("sonar.cli.sweep.run._run", lambda sweep, *others: heard.append(sweep))
+    monkeypatch.setattr("sonar.cli.sweep.run.run", lambda sweep, *others: heard.append(sweep))
     script = root / "sweeps" / "bio.py"
     sonar("sweep", "run", script)
     sonar(

@@ -20,7 +20,7 @@ from sonar.search.candidates import (
     describe_place,
     front_keys,
 )
-from sonar.search.dominance import hypervolume
+from sonar.search.dominance import hypervolume, non_dominated
 from sonar.search.journal import SweepState, TrialRecord
 from sonar.search.picks.contribution import pick_contribution
 from sonar.search.picks.epsilon import pick_epsilon
@@ -73,11 +73,22 @@ def ranked_trials(state: SweepState) -> list[Ranked]:
 def front(state: SweepState) -> list[Ranked]:
     """The candidates that no other one beats on both axes, by rising forgetting; whatever shows a front asks here.
 
-    By the measured axes, which is rank 1, or with the upper bound of forgetting in place of the rate.
+    By the measured axes, which is rank 1, or with the upper bound of forgetting in place of the rate. Of a sweep that
+    was re-evaluated the same of the means, among candidates whose weights are there: no other one could be picked.
     """
-    kept = front_keys(state)
-    members = [ranked for ranked in ranked_candidates(state) if ranked.candidate.key in kept]
+    ranked_ones = ranked_candidates(state)
+    if is_repeated(state):
+        members = _front_of_means([ranked for ranked in ranked_ones if ranked.candidate.discarded is None])
+    else:
+        kept = front_keys(state)
+        members = [ranked for ranked in ranked_ones if ranked.candidate.key in kept]
     return sorted(members, key=lambda ranked: (ranked.point.forgetting_rate, ranked.candidate.key))
+
+
+def _front_of_means(candidates: list[Ranked]) -> list[Ranked]:
+    bounded = [(ranked.point.plasticity, ranked.point.bound) for ranked in candidates]
+    safe = non_dominated(bounded, tuple(DIRECTIONS.values()))
+    return [ranked for ranked, is_safe in zip(candidates, safe, strict=True) if is_safe or ranked.rank == 1]
 
 
 def _point(record: TrialRecord, candidate: CandidateRecord) -> Point:
