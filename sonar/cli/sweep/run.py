@@ -135,7 +135,6 @@ def run(sweep: Sweep, options: RunOptions) -> None:
     from sonar.search.results import ranked_trials
     from sonar.search.run import run_sweep
     from sonar.search.snapshot import snapshot
-    from sonar.search.stopping import Aborted
     from sonar.tracking import MirrorThread, MlflowMirror
 
     folder = options.storage / sweep.name
@@ -148,7 +147,7 @@ def run(sweep: Sweep, options: RunOptions) -> None:
         page = write_report(state, folder)
         artifacts = [folder / name for name in ("front.html", "front.csv", "trials.csv")]
         mirror.submit(snapshot(state, finished=True, artifacts=artifacts))
-    except Aborted:
+    except KeyboardInterrupt:  # Aborted, or what compiled code that it rises through makes of it
         typer.echo(f"aborted; running trials go on from their last saved state: sonar sweep resume {folder}")
         raise SystemExit(ABORTED) from None
     finally:
