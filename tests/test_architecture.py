@@ -11,6 +11,7 @@ import pytest
 import typer
 
 from sonar.cli.app import app
+from sonar.cli.sweep.run import run_script
 from sonar.config import dotted_keys
 from sonar.experiment import TrialConfig
 from sonar.search.space import Sweep
@@ -79,9 +80,9 @@ DOCUMENTS = sorted({ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / 
 def test_every_command_of_the_documents_exists_with_its_options(document: Path) -> None:
     for words in commands(document):
         command = resolve([word for word in words if not word.startswith("-")])
+        if command.name in ("run", "plan"):  # they take the options of the script that they are given
+            command = typer.main.get_command(run_script(runpy.run_path(str(ROOT / "sweeps" / "bio.py"))["SWEEP"]))
         known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
-        if command.name == "run":  # takes the options of the script that it runs
-            continue
         used = {word.partition("=")[0] for word in words if word.startswith("--")}
         assert used <= known, f"sonar {' '.join(words)}: {sorted(used - known)}"
 

@@ -72,6 +72,14 @@ def test_importing_it_waits_for_nothing_heavy(module: str) -> None:
     assert done.stdout.strip() == ""
 
 
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_a_command_that_takes_a_script_has_help_of_its_own_and_the_scripts(sonar, root: Path, command: str) -> None:
+    status, own, _ = sonar("sweep", command, "--help")
+    assert status == 0 and "A script with a SWEEP" in own
+    status, scripts, _ = sonar("sweep", command, root / "sweeps" / "bio.py", "--help")
+    assert status == 0 and "--budget-hours" in scripts
+
+
 def test_help_names_every_command(sonar) -> None:
     status, out, _ = sonar("--help")
     assert status == 0

@@ -27,7 +27,7 @@ def register_plan(app: typer.Typer) -> None:
 
 def plan_file(context: typer.Context, script: Annotated[Path, typer.Argument(help="A script with a SWEEP.")]) -> None:
     """Say what `sonar sweep run` with the same options would do and cost; nothing is searched or kept."""
-    run_script(read_script(script), plan)(context.args)  # type: ignore[call-arg]
+    run_script(read_script(context, script), plan)(context.args)  # type: ignore[call-arg]
 
 
 def plan(sweep: Sweep, options: RunOptions) -> None:

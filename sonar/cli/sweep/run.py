@@ -112,11 +112,14 @@ def run_script(sweep: Sweep, act: Callable[[Sweep, RunOptions], None] | None = N
 
 def run_file(context: typer.Context, script: Annotated[Path, typer.Argument(help="A script with a SWEEP.")]) -> None:
     """Run a sweep script; its options follow its name (`sonar sweep run sweeps/bio.py --help`)."""
-    run_script(read_script(script))(context.args)  # type: ignore[call-arg]
+    run_script(read_script(context, script))(context.args)  # type: ignore[call-arg]
 
 
-def read_script(script: Path) -> Sweep:
-    """The SWEEP of a script."""
+def read_script(context: typer.Context, script: Path) -> Sweep:
+    """The SWEEP of a script; `--help` in its place shows the command's own, since after it comes the script's."""
+    if script == Path("--help"):
+        typer.echo(context.get_help())
+        raise typer.Exit
     if not script.is_file():
         raise FileNotFoundError(f"no sweep script at {script}; see sweeps/bio.py for one")
     found = runpy.run_path(str(script)).get("SWEEP")
