@@ -20,6 +20,7 @@ from sonar.cli.options import configure
 from sonar.evaluate.metrics import ScoreMatrix, continual_metrics
 from sonar.experiment import TrialConfig
 from sonar.search.convergence import Convergence
+from sonar.search.halving import HalvingConfig
 from sonar.search.journal import Journal
 from sonar.search.run import JOURNAL_FILE
 from sonar.search.sequence import Domain, SequencePlan, SequenceResult
@@ -280,8 +281,12 @@ def test_how_a_sweep_searches_and_ends_can_be_said_on_the_command_line(
         "8:2.5",
         "--warm-start",
         "x",
+        "--halving",
+        "--set",
+        "evaluation.every=20",
     )
     plain, told = heard
+    assert (plain.halving, told.halving) == (None, HalvingConfig())
     assert (plain.sampler, plain.budget_hours, plain.converge, plain.warm_start) == ("tpe", None, None, None)
     rule = Convergence(num_trials=8, gain_percent=2.5)
     assert (told.sampler, told.budget_hours, told.converge, told.warm_start) == ("nsga3", 1.5, rule, "x")
@@ -294,12 +299,14 @@ def test_how_a_sweep_searches_and_ends_can_be_said_on_the_command_line(
         ("--converge", "soon", "converge: got 'soon'; allowed: TRIALS:PERCENT, as in 8:1"),
         ("--budget-hours", "0", "budget_hours: got 0.0; allowed: a number of hours above 0"),
         ("--warm-start", "nowhere", "nowhere holds no sweep"),
+        ("--halving", None, "evaluation.every is 0"),
     ],
 )
 def test_a_search_that_cannot_be_is_refused_before_anything_starts(
-    sonar, root: Path, option: str, value: str, message: str
+    sonar, root: Path, option: str, value: str | None, message: str
 ) -> None:
-    status, _, err = sonar("sweep", "run", root / "sweeps" / "bio.py", option, value)
+    words = (option,) if value is None else (option, value)
+    status, _, err = sonar("sweep", "run", root / "sweeps" / "bio.py", *words)
     assert status == 2 and message in err
 
 

@@ -73,9 +73,13 @@ def run_script(sweep: Sweep, act: Callable[[Sweep, RunOptions], None] | None = N
         ] = None,
         warm_start: Annotated[Path | None, typer.Option(help="Folder of an earlier sweep to begin from.")] = None,
         audit: Annotated[int | None, typer.Option(help="Seeds of the base that are run first: the noise.")] = None,
+        halving: Annotated[
+            bool, typer.Option("--halving", help="Stop poor trials early; needs --set evaluation.every=STEPS.")
+        ] = False,
         mlflow: Annotated[str | None, typer.Option(help="Tracking URI; default: SQLite in the storage.")] = None,
     ) -> None:
         from sonar.search.convergence import parse_convergence
+        from sonar.search.halving import HalvingConfig
         from sonar.search.prepare import Sources
         from sonar.search.settings import RunOptions
         from sonar.search.space import SamplerName
@@ -91,6 +95,7 @@ def run_script(sweep: Sweep, act: Callable[[Sweep, RunOptions], None] | None = N
             converge=parse_convergence(converge) if converge else sweep.converge,
             warm_start=str(warm_start) if warm_start else sweep.warm_start,
             audit_seeds=sweep.audit_seeds if audit is None else audit,
+            halving=HalvingConfig() if halving else sweep.halving,
         )
         options = RunOptions(
             sources=Sources(sweep.domain, data, tuple(prior or ())),
