@@ -24,10 +24,13 @@ from sonar.train.stages import Hooks, Observe, TrainingStopped, Worker, never, o
 
 ADAPTED_FOLDER = "adapted"
 STATE_FILE = "state.pt"
-STOPPED_FILE = "stopped.txt"  # likewise, where they were asked to
 DIVERGED_FILE = "diverged.txt"  # why the workers stopped, until the driver has read it
+STOPPED_FILE = "stopped.txt"  # likewise, where they were asked to
 PLACEMENT_FILE = "placement_group"  # the id of that of the workers that run, or ran last
 MAX_FAILURES = 2  # restarts of the worker group before a trial counts as failed
+
+
+_SAME_ON_EVERY_RANK = (FloatingPointError, TrainingStopped)  # and again after a restart: to Ray they are no failures
 
 
 class Around(NamedTuple):
@@ -143,15 +146,12 @@ def _worker_loop(job: dict[str, Any]) -> None:
         state=state,
         save_every=config.training.checkpoint_every,
         observe=around.observe if worker.rank == 0 else observe_nothing,
-        is_stopping=lambda: _rank_0_says(around.is_stopping, worker),
+        is_stopping=never if around.is_stopping is never else lambda: _rank_0_says(around.is_stopping, worker),
     )
     mixture = Mixture(new, new_index, prior, prior_index, pool_index, job["base_codes"])
     try:
         adapted = adapt(load_checkpoint(job["base"]), mixture, config, hooks, worker)
-    except (
-        FloatingPointError,
-        TrainingStopped,
-    ) as end:  # the same on every rank and after a restart: no failure to Ray
+    except _SAME_ON_EVERY_RANK as end:
         if worker.rank == 0:
             is_stop = isinstance(end, TrainingStopped)
             write_whole_text(folder / (STOPPED_FILE if is_stop else DIVERGED_FILE), str(end))
