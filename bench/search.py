@@ -1,8 +1,8 @@
 """Front found per compute, against search without early stopping: `python bench/search.py FOLDER`.
 
 On a simulated surface whose front is known (bench/surface.py), with noise and a stability gap. Asks: how many training
-steps does a sweep of ours (TrialSource, its anchors among the cost, and FrontHalving) need to reach the hypervolume
-that others reach? The others are what Ray Tune with OptunaSearch does: the same Optuna sampler, or its default one, or
+steps does a sweep of ours (TrialSource, its anchors among the cost; as it is by default, and with FrontHalving) need to
+reach the hypervolume that others reach? The others are what Ray Tune with OptunaSearch does: the same Optuna sampler, or its default one, or
 random search, every trial run to its end and told with what was measured. Their loop is run on Optuna itself, since
 the overhead of Tune is not what is measured. All have the same space, budget, workers and surfaces. A trial that was
 measured by luck helps none: hypervolume is that of the true values of the finished trials. Prints Markdown.
@@ -129,16 +129,17 @@ class Ours:
 
 
 NAIVE = HalvingConfig(grace_points=1, smoothing_points=1, least_gap=1e6, margin=1e6)
-OURS, ANYTIME, UNSTOPPED, HASTY = "ours", "ours, anytime front", "ours, no early stopping", "ours, no grace"
+DEFAULT, HALVED, HASTY = "ours", "ours, halving", "ours, halving without a grace"
+ANYTIME = "ours, halving, with the anytime front"
 SAME, STOCK, RANDOM = "Tune + OptunaSearch, our sampler", "Tune + OptunaSearch, its default", "random search"
-WATCHED = (OURS, HASTY)  # pay for points on the way
-OTHERS = (UNSTOPPED, SAME, STOCK, RANDOM)
+WATCHED = (HALVED, HASTY)  # pay for points on the way
+OTHERS = (DEFAULT, SAME, STOCK, RANDOM)
 
 Make = Callable[[Journal, int, Setting], Search]
 WAYS: dict[str, Make] = {
-    OURS: lambda journal, seed, setting: Ours(journal, seed, setting, HalvingConfig()),
+    HALVED: lambda journal, seed, setting: Ours(journal, seed, setting, HalvingConfig()),
     HASTY: lambda journal, seed, setting: Ours(journal, seed, setting, NAIVE),
-    UNSTOPPED: lambda journal, seed, setting: Ours(journal, seed, setting, None),
+    DEFAULT: lambda journal, seed, setting: Ours(journal, seed, setting, None),
     SAME: lambda journal, seed, setting: PlainOptuna(make_sampler("tpe", seed)),
     STOCK: lambda journal, seed, setting: PlainOptuna(optuna.samplers.TPESampler(seed=seed)),
     RANDOM: lambda journal, seed, setting: PlainOptuna(make_sampler("random", seed)),
@@ -160,7 +161,7 @@ def run_seed(seed: int, setting: Setting) -> dict[str, Run]:
             Journal(Path(folder) / "journal.jsonl", clock=clock) as journal,
         ):
             runs[name] = simulate(make(journal, seed, setting), Surface(seed), setting, watched=name in WATCHED)
-    runs[ANYTIME] = runs[OURS]._replace(reached=runs[OURS].anytime)
+    runs[ANYTIME] = runs[HALVED]._replace(reached=runs[HALVED].anytime)
     return runs
 
 
@@ -193,16 +194,18 @@ def table(runs: Sequence[dict[str, Run]], setting: Setting) -> Iterator[str]:
     parts = [setting.budget / 4, setting.budget / 2, setting.budget]
     yield "| search | " + " | ".join(f"HV after {part:g} trials, %" for part in parts) + " | told | stopped |"
     yield "|---" * (len(parts) + 3) + "|"
-    for name in (OURS, ANYTIME, HASTY, *OTHERS):
+    for name in (HALVED, ANYTIME, HASTY, *OTHERS):
         shares = [[100 * after(by_way[name], part) / true for by_way in runs] for part in parts]
         counts = [statistics.mean(getattr(by_way[name], count) for by_way in runs) for count in Run._fields[2:]]
         cells = [_spread(share, ".0f") for share in shares] + [f"{count:.0f}" for count in counts]
         yield f"| {name} | {' | '.join(cells)} |"
     yield ""
-    yield f"| compute of the other / of ours to the same HV | {OURS} | {ANYTIME} |"
-    yield "|---|---|---|"
+    mine = (DEFAULT, HALVED, ANYTIME)
+    yield f"| compute of the other / of ours to the same HV | {' | '.join(mine)} |"
+    yield "|---" * (len(mine) + 1) + "|"
     for other in OTHERS:
-        yield f"| {other} | {' | '.join(_ratio(ratios(runs, other, mine)) for mine in (OURS, ANYTIME))} |"
+        cells = ["-" if other == way else _ratio(ratios(runs, other, way)) for way in mine]
+        yield f"| {other} | {' | '.join(cells)} |"
 
 
 def _spread(values: Sequence[float], form: str) -> str:
