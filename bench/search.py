@@ -2,10 +2,11 @@
 
 On a simulated surface whose front is known (bench/surface.py), with noise and a stability gap. Asks: how many training
 steps does a sweep of ours (TrialSource, its anchors among the cost; as it is by default, and with FrontHalving) need to
-reach the hypervolume that others reach? The others are what Ray Tune with OptunaSearch does: the same Optuna sampler, or its default one, or
-random search, every trial run to its end and told with what was measured. Their loop is run on Optuna itself, since
-the overhead of Tune is not what is measured. All have the same space, budget, workers and surfaces. A trial that was
-measured by luck helps none: hypervolume is that of the true values of the finished trials. Prints Markdown.
+reach the hypervolume that others reach? The others are what Ray Tune with OptunaSearch does: the same Optuna sampler,
+or its default one, or random search, every trial run to its end and told with what was measured. Their loop is run on
+Optuna itself, since the overhead of Tune is not what is measured. All have the same space, budget, workers and
+surfaces. A trial that was measured by luck helps none: hypervolume is that of the true values of the finished trials.
+Prints Markdown.
 """
 
 from __future__ import annotations
