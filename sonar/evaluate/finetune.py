@@ -21,7 +21,7 @@ from sonar.evaluate.predictions import Predictions
 from sonar.evaluate.probes.choice import Held, best_thresholds, quality
 from sonar.evaluate.probes.data import check_classes
 from sonar.evaluate.record import TaskResult
-from sonar.evaluate.run import Labelled, Task, labelled_splits
+from sonar.evaluate.run import Labelled, Task, labelled_splits, splits_for
 from sonar.evaluate.scores import is_multi_label, score_predictions
 from sonar.evaluate.spec_augment import spec_augment
 from sonar.model.encoder import BeatsEncoder
@@ -110,8 +110,7 @@ def finetune_task(encoder: BeatsEncoder, task: Task, config: FinetuneConfig, spl
     Raises:
         ValueError: as `finetune`, or the task has no labelled clip in a split; names the task.
     """
-    splits = ("train", "dev", "test") if split == "test" else ("train", split)
-    data = {name: Audio(task.store, found) for name, found in labelled_splits(task, splits).items()}
+    data = {name: Audio(task.store, found) for name, found in labelled_splits(task, splits_for(split)).items()}
     try:
         predictions = finetune(encoder, data["train"], data[split], config, data["dev"] if split == "test" else None)
         score = score_predictions(predictions, task.metric)

@@ -24,6 +24,7 @@ from sonar.evaluate.bootstrap import Interval, Resampling
 from sonar.evaluate.pairing import PairedAxes
 from sonar.evaluate.record import Evaluation
 
+NOISE_FILE = "noise.json"
 AXES = ("plasticity", "forgetting_rate")
 SIGNIFICANCE, POWER = 0.05, 0.80  # two-sided error of the first kind; chance to see a difference that is there
 _REACH = NormalDist().inv_cdf(1.0 - SIGNIFICANCE / 2.0) + NormalDist().inv_cdf(POWER)  # in standard errors: 2.80
