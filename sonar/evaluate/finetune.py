@@ -136,10 +136,16 @@ def finetune(
         dev: what is chosen on.
 
     Raises:
-        ValueError: several learning rates without dev, a class that a split lacks, or a loss that is not finite.
+        ValueError: several learning rates without dev, a class that a split lacks, a multi-label task whose training
+            clips look multi-class, or a gradient that is not finite.
     """
     splits = {"training": train, "scored": scored} | ({} if dev is None else {"dev": dev})
     check_classes({name: data.labelled.targets for name, data in splits.items()}, train.labelled.classes)
+    if is_multi_label(scored.labelled.targets) and not is_multi_label(train.labelled.targets):
+        raise ValueError(
+            "scored clips have no class or several, but every training clip has one, so no logit is trained to stand "
+            "alone; give the training split clips of several classes, or every clip one class"
+        )
     if dev is None and len(config.lrs) > 1:
         raise ValueError(f"{len(config.lrs)} learning rates and no dev split to choose on; give one, or a dev split")
     best = _best_of_dev(encoder, train, dev, config) if dev else _last(encoder, train, config)
