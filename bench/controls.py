@@ -17,8 +17,9 @@ from typing import Annotated
 import typer
 
 from sonar.cli.app import guarded
-from sonar.cli.options import Assignments, Base, ConfigFile, Data, Prior, Storage, TokenizerFile, configure
+from sonar.cli.options import Assignments, Base, ConfigFile, Data, Domain, Prior, Storage, TokenizerFile, configure
 from sonar.experiment import PRESETS, SMALL_SCALE, apply_preset
+from sonar.files import write_whole_text
 from sonar.provenance import provenance
 from sonar.search.audit import run_all
 from sonar.search.prepare import Sources, prepare
@@ -27,12 +28,12 @@ from sonar.search.run import ray_session
 
 COVERAGE, PERPLEXITY = "tokenizer/codebook/coverage", "tokenizer/codebook/perplexity"
 CHURN = "tokenizer/label_churn"
-COLUMNS = "target F1, prior F1, plasticity, forgetting, worst, coverage %, perplexity, churn %, seconds".split(", ")
+COLUMNS = "target, prior, plasticity, forgetting, worst, coverage %, perplexity, churn %, seconds".split(", ")
 
 
 def bench(
     folder: Annotated[Path, typer.Argument(help="Folder of the runs; give it again to go on.")],
-    domain: Annotated[str, typer.Option(help="Name of the new domain.")] = "bio",
+    domain: Domain = "bio",
     data: Data = None,
     prior: Prior = None,
     base: Base = None,
@@ -58,8 +59,8 @@ def bench(
     made_by = provenance()
     table = "\n".join(_table(names, seeds, results))
     typer.echo(f"\n{table}\n\ncommit {made_by['commit']}{' (changed)' if made_by['dirty'] else ''}, {seeds} seeds")
-    (folder / "table.md").write_text(table + "\n", encoding="utf-8")
-    (folder / "provenance.json").write_text(json.dumps(made_by, indent=1), encoding="utf-8")
+    write_whole_text(folder / "table.md", table + "\n")
+    write_whole_text(folder / "provenance.json", json.dumps(made_by, indent=1))
 
 
 def _table(names: Sequence[str], seeds: int, results: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
@@ -74,8 +75,8 @@ def _table(names: Sequence[str], seeds: int, results: Mapping[str, Mapping[str, 
 
 def _values(metrics: Mapping[str, float]) -> dict[str, float]:
     values = {
-        "target F1": _mean_probe(metrics, "target"),
-        "prior F1": _mean_probe(metrics, "prior"),
+        "target": _mean_probe(metrics, "target"),
+        "prior": _mean_probe(metrics, "prior"),
         "plasticity": metrics["plasticity"],
         "forgetting": metrics["forgetting_rate"],
         "worst": metrics["forgetting_worst"],
@@ -88,9 +89,8 @@ def _values(metrics: Mapping[str, float]) -> dict[str, float]:
 
 
 def _mean_probe(metrics: Mapping[str, float], role: str) -> float:
-    return statistics.fmean(
-        value for key, value in metrics.items() if key.startswith(f"probe/{role}/") and key.endswith("/macro_f1")
-    )
+    """Over all tasks of a role, each in its own metric."""
+    return statistics.fmean(value for key, value in metrics.items() if key.startswith(f"probe/{role}/"))
 
 
 def _mean_and_spread(values: Sequence[float]) -> str:

@@ -29,7 +29,7 @@ from sonar.evaluate.features import FeatureCache, Features, LogMelStatistics
 from sonar.evaluate.finetune import FinetuneConfig, finetune_task
 from sonar.evaluate.probes.config import ProbeConfig
 from sonar.evaluate.record import TaskResult
-from sonar.evaluate.run import Task, evaluate_task, labelled_tasks, probe_data
+from sonar.evaluate.run import Task, labelled_tasks, probe_data, score_probe, splits_for
 from sonar.evaluate.scores import chance_score
 from sonar.experiment import SMALL_SCALE
 from sonar.files import write_whole_text
@@ -86,12 +86,12 @@ def bench(
     if unknown := set(names) - set(PROBES):
         raise ValueError(f"no probe is called {', '.join(sorted(unknown))}; there are {'; '.join(PROBES)}")
     cells: dict[tuple[str, str], Cell] = {}
-    with TemporaryDirectory() as cache:
+    with TemporaryDirectory() as folder_of_cache:
+        cache, log_mel = FeatureCache(encoder, Path(folder_of_cache)), LogMelStatistics(encoder.config.fbank)
         for task in tasks:
-            cells[task.name, LOG_MEL] = _timed(task, LogMelStatistics(encoder.config.fbank), config)
+            cells[task.name, LOG_MEL] = _timed(task, log_mel, config)
             for name in names:
-                probe = replace(config, **PROBES[name])
-                cells[task.name, name] = _timed(task, FeatureCache(encoder, Path(cache)), probe)
+                cells[task.name, name] = _timed(task, cache, replace(config, **PROBES[name]))
             if finetune_lr:
                 tuning = FinetuneConfig(lrs=(finetune_lr,), clip_seconds=config.clip_seconds)
                 cells[task.name, FINE_TUNED] = _finetuned(task, encoder, tuning)
@@ -114,9 +114,8 @@ def _tasks(audio: Sequence[str], storage: Path) -> list[Task]:
 
 
 def _timed(task: Task, features: Features, config: ProbeConfig) -> Cell:
-    """The features are asked for twice; a cache has them the second time."""
-    _, made = _cost_of(lambda: probe_data(features, task, ("train", SPLIT), config))
-    result, probed = _cost_of(lambda: evaluate_task(features, task, config, SPLIT))
+    data, made = _cost_of(lambda: probe_data(features, task, splits_for(SPLIT), config))
+    result, probed = _cost_of(lambda: score_probe(task, data, config, SPLIT))
     return Cell(result, made, probed)
 
 

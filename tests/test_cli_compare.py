@@ -128,3 +128,5 @@ def test_an_audit_runs_the_preset_under_every_seed(tmp_path: Path, monkeypatch: 
     assert "seed-1 failed and is not in sigma: FloatingPointError: the codebook collapsed" in out
     made_by = json.loads((tmp_path / "n" / "noise.json").read_text())["made_by"]
     assert made_by["base"] == "base-7" and made_by["config"]["optim"]["lr"] == 0.5
+    told = CliRunner().invoke(app, ["noise", str(tmp_path / "m"), "--seeds", "3", "--json"], catch_exceptions=False)
+    assert json.loads(told.stdout)["made_by"]["base"] == "base-7" and "1/3 seed-0" in told.stderr

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sonar.cli.tables import show_table
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -89,9 +91,9 @@ def _print(found: dict[str, Any], worst: int) -> None:
     else:
         typer.echo("no base: give it by --base to see plasticity, forgetting and what was lost of it")
     changes: Changes = found["changes"]
-    _show(_changes_table("score % of the tasks", ("A", "B", "B - A"), changes.tasks))
+    show_table(_changes_table("score % of the tasks", ("A", "B", "B - A"), changes.tasks))
     most = sorted(changes.classes, key=lambda change: -abs(change.difference))[:worst]
-    _show(_changes_table("score % of the classes that differ most", ("A", "B", "B - A"), most))
+    show_table(_changes_table("score % of the classes that differ most", ("A", "B", "B - A"), most))
     for letter, since in zip("AB", found.get("since_base", ()), strict=False):
         _print_losses(letter, since, worst)
     typer.echo(
@@ -110,7 +112,7 @@ def _print_axes(axes: AxisComparison) -> None:
     for axis in (axes.plasticity, axes.forgetting_rate):
         cells = [_with_interval(each.value, each.interval) for each in (axis.first, axis.second, axis.difference)]
         table.add_row(axis.name.replace("_", " "), *cells)
-    _show(table)
+    show_table(table)
     typer.echo(
         f"A dominates B in {axes.dominates.first:.1%} of the resamples, B dominates A in {axes.dominates.second:.1%}"
     )
@@ -120,8 +122,8 @@ def _print_losses(letter: str, since: Changes, worst: int) -> None:
     from sonar.evaluate.comparison import lost_most, verdict_of_losses
 
     heads = ("base", letter, f"{letter} - base")
-    _show(_changes_table(f"base -> {letter}: tasks", heads, since.tasks))
-    _show(_changes_table(f"base -> {letter}: the classes that lost most", heads, lost_most(since.classes, worst)))
+    show_table(_changes_table(f"base -> {letter}: tasks", heads, since.tasks))
+    show_table(_changes_table(f"base -> {letter}: the classes that lost most", heads, lost_most(since.classes, worst)))
     typer.echo(f"base -> {letter}: {verdict_of_losses(since.classes)}")
 
 
@@ -150,10 +152,3 @@ def _changes_table(title: str, heads: tuple[str, str, str], changes: Sequence[Ch
 def _with_interval(value: float, interval: Interval) -> str:
     middle, low, high = (round(each, 1) + 0.0 for each in (value, *interval))  # + 0.0: no -0.0
     return f"{middle:+.1f} [{low:+.1f}, {high:+.1f}]"
-
-
-def _show(table: Table) -> None:
-    from rich.console import Console
-
-    console = Console()
-    (console if console.is_terminal else Console(width=160)).print(table)

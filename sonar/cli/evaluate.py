@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sonar.cli.options import RayAddress, Storage
+from sonar.cli.tables import show_table
 
 if TYPE_CHECKING:
     from sonar.evaluate.run import Change
@@ -75,7 +76,6 @@ def _plain(request: Request, report: Report) -> dict[str, Any]:
 
 
 def _print(request: Request, report: Report) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title=f"{request.suite.suite.name}, {request.split}: {request.model}, percent")
@@ -86,8 +86,7 @@ def _print(request: Request, report: Report) -> None:
         interval = f"{row.interval.low:.1f} to {row.interval.high:.1f}"
         numbers = (f"{row.score:.1f}", interval, str(row.recordings), base.lstrip("+"), change, f"{row.seconds:.1f}")
         table.add_row(row.name, row.role, row.metric, *numbers)
-    console = Console()
-    (console if console.is_terminal else Console(width=160)).print(table)
+    show_table(table)
     if single := [row.name for row in report.rows if row.recordings == 1]:
         typer.echo(f"a single recording was scored of {', '.join(single)}: that interval is over its clips")
     if report.change is not None:

@@ -12,6 +12,7 @@ from sonar.cli.options import (
     Base,
     ConfigFile,
     Data,
+    Domain,
     Preset,
     Prior,
     RayAddress,
@@ -20,7 +21,6 @@ from sonar.cli.options import (
     configure,
 )
 
-Domain = Annotated[str, typer.Option(help="Name of the new domain; chooses the embedded corpus without --data.")]
 Model = Annotated[Path, typer.Option("--model", help="Checkpoint folder of ours or BEATs file.")]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ from sonar.cli.options import (
     Base,
     ConfigFile,
     Data,
+    Domain,
     Preset,
     Prior,
     RayAddress,
@@ -20,11 +22,10 @@ from sonar.cli.options import (
     TokenizerFile,
     configure,
 )
+from sonar.cli.tables import show_table
 
 if TYPE_CHECKING:
     from sonar.evaluate.noise import Noise
-
-NOISE_FILE = "noise.json"
 
 
 def register_noise(app: typer.Typer) -> None:
@@ -40,9 +41,7 @@ def noise(
     tokenizer: TokenizerFile = None,
     config_file: ConfigFile = None,
     assignments: Assignments = None,
-    domain: Annotated[
-        str, typer.Option(help="Name of the new domain; chooses the embedded corpus without --data.")
-    ] = "bio",
+    domain: Domain = "bio",
     preset: Preset = "sonar",
     storage: Storage = Path("runs"),
     seeds: Annotated[int, typer.Option(help="Runs of the configuration, under the seeds 0, 1, ...")] = 5,
@@ -56,12 +55,12 @@ def noise(
     epsilon: Annotated[float, typer.Option(help="Difference or limit that is to be resolved, percent.")] = 1.0,
     resamples: Annotated[int, typer.Option(help="Of the recordings.")] = 2000,
     ray_address: RayAddress = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print noise.json and nothing else.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print noise.json; progress goes to standard error.")] = False,
 ) -> None:
     """Run one configuration under several seeds: sigma of both axes, and what the probe sets can resolve."""
     from sonar.config import to_dict
     from sonar.evaluate.bootstrap import Resampling
-    from sonar.evaluate.noise import describe_noise
+    from sonar.evaluate.noise import NOISE_FILE, describe_noise
     from sonar.experiment import TrialConfig, apply_preset
     from sonar.files import write_whole_text
     from sonar.provenance import provenance
@@ -75,7 +74,7 @@ def noise(
         found = audit_existing(existing, None if base is None else Path(base), audit.resampling)
     else:
         config = configure(apply_preset(TrialConfig(), preset), config_file, assignments, base, tokenizer)
-        say = _silent if as_json else typer.echo
+        say = partial(typer.echo, err=as_json)
         with ray_session(ray_address):
             prepared = prepare(config, Sources(domain, data, tuple(prior or ())), storage, say)
             found = audit_seeds(config, prepared, out, audit, say)
@@ -89,12 +88,7 @@ def noise(
     typer.echo(f"noise: {out / NOISE_FILE}")
 
 
-def _silent(line: str) -> None:
-    """Where only the JSON is to be printed."""
-
-
 def _print(found: Noise, epsilon: float) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from sonar.evaluate.noise import AXES, resolution, verdict
@@ -137,10 +131,8 @@ def _print(found: Noise, epsilon: float) -> None:
             str(can.runs_needed),
             clips,
         )
-    console = Console()
-    console = console if console.is_terminal else Console(width=160)
-    console.print(table)
-    console.print(sizes)
+    show_table(table)
+    show_table(sizes)
     for name, reason in found.failed.items():
         typer.echo(f"{name} failed and is not in sigma: {reason}")
     for name in AXES:

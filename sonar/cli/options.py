@@ -19,6 +19,7 @@ SweepFolder = Annotated[Path, typer.Argument(help="Folder of a sweep, as in runs
 Data = Annotated[
     str | None, typer.Option(help="Folder or manifest of the new domain. Without it: the embedded corpus.")
 ]
+Domain = Annotated[str, typer.Option(help="Name of the new domain; chooses the embedded corpus without --data.")]
 Prior = Annotated[list[str] | None, typer.Option(help="Folder or manifest of a prior corpus; repeat it for several.")]
 Base = Annotated[str | None, typer.Option(help="BEATs file or folder of ours. Without it: a small base is built once.")]
 TokenizerFile = Annotated[str | None, typer.Option("--tokenizer", help="Tokenizer file that belongs to --base.")]

@@ -18,6 +18,7 @@ from sonar.cli.options import (
     TokenizerFile,
     configure,
 )
+from sonar.cli.tables import show_table
 
 if TYPE_CHECKING:
     from sonar.search.sequence import SequenceResult
@@ -72,7 +73,6 @@ def _parse(text: str) -> tuple[str, str | None]:
 
 
 def _print(found: SequenceResult) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title="macro-F1 % on every task after every stage")
@@ -81,8 +81,7 @@ def _print(found: SequenceResult) -> None:
         table.add_column(f"{task} ({found.matrix.stages[stage] if stage else 'prior'})", justify="right")
     for stage_name, row in zip(found.matrix.stages, found.matrix.scores, strict=True):
         table.add_row(stage_name, *(f"{score:.1f}" for score in row))
-    console = Console()
-    (console if console.is_terminal else Console(width=160)).print(table)
+    show_table(table)
     for name, value in found.metrics._asdict().items():
         shown = value if isinstance(value, dict) else {"": value}
         for task, number in shown.items():

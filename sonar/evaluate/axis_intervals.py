@@ -11,8 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sonar.evaluate.bootstrap import Interval, Resampling, percentile_interval
-from sonar.evaluate.comparison import axis_values
-from sonar.evaluate.pairing import PairedScores
+from sonar.evaluate.pairing import PairedAxes
 from sonar.evaluate.record import Evaluation
 
 
@@ -50,16 +49,12 @@ class AxisResamples:
     def __init__(self, base: Evaluation, config: Resampling | None = None) -> None:
         """Draw the recordings and score the base on each draw."""
         self._config = config or Resampling()
-        self._paired = PairedScores(base, self._config)
-        self._before = self._paired.mean([base])
-        self._roles = {task.name: task.role for task in self._paired.tasks}
-        # A draw that leaves the base without a point on a task has no share of it to state.
-        judged = [self._before[name].score for name, role in self._roles.items() if role in ("target", "prior")]
-        self.has_intervals = all((scores > 0).all() for scores in judged)
+        self._axes = PairedAxes(base, self._config)
+        self.has_intervals = not self._axes.without_score
 
     def draws(self, run: Evaluation) -> np.ndarray:
-        """(R, 2) plasticity and forgetting of an encoder; raises ValueError as `axis_values`, or for other clips."""
-        values = axis_values(self._before, self._paired.mean([run]), self._roles)
+        """(R, 2) plasticity and forgetting of an encoder; raises ValueError as `PairedAxes.values`."""
+        values = self._axes.values([run])
         return np.stack([values.plasticity[1:], values.forgetting_rate[1:]], axis=1)
 
     def intervals(self, run: Evaluation) -> AxisIntervals:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from sonar.evaluate.bootstrap import Interval, Resampling, WeightedScores, percentile_interval
-from sonar.evaluate.pairing import PairedScores, align, holm, swap_test
+from sonar.evaluate.bootstrap import Interval, Resampling, percentile_interval
+from sonar.evaluate.pairing import ROUNDING, PairedAxes, PairedScores, align, holm, swap_test
 from sonar.evaluate.record import Evaluation, TaskResult
-
-ROUNDING = 1e-9  # percent: means of the same scores over other runs may differ in their last bits
 
 
 class Change(NamedTuple):
@@ -122,47 +120,19 @@ def compare_axes(
     Raises:
         ValueError: as `compare_changes`; no target or prior task; or a base that scores 0 on a task in a resample.
     """
-    paired = PairedScores(base, config)
-    before, one, two = (paired.mean(runs) for runs in ([base], first, second))
-    roles = {task.name: task.role for task in paired.tasks}
-    (plastic_1, forgot_1), (plastic_2, forgot_2) = (axis_values(before, side, roles) for side in (one, two))
+    axes = PairedAxes(base, config)
+    (plastic_1, forgot_1), (plastic_2, forgot_2) = (axes.values(side) for side in (first, second))
+    gains = np.stack([plastic_1 - plastic_2, forgot_2 - forgot_1], axis=1)
     return AxisComparison(
         plasticity=_axis("plasticity", plastic_1, plastic_2, config.level),
         forgetting_rate=_axis("forgetting_rate", forgot_1, forgot_2, config.level),
-        dominates=Dominance(
-            _dominates(plastic_1, forgot_1, plastic_2, forgot_2), _dominates(plastic_2, forgot_2, plastic_1, forgot_1)
-        ),
+        dominates=dominance_of(gains[1:]),
     )
 
 
-class AxisValues(NamedTuple):
-    """(T,) of both axes, in percent of the base's score in the same row."""
-
-    plasticity: np.ndarray
-    forgetting_rate: np.ndarray
-
-
-def axis_values(
-    before: Mapping[str, WeightedScores], after: Mapping[str, WeightedScores], roles: Mapping[str, str]
-) -> AxisValues:
-    """Both axes row by row: the definitions of metrics.py on resampled scores.
-
-    Raises:
-        ValueError: no target or prior task, or a base that scores 0 on a task in a resample.
-    """
-    sides = {}
-    for role in ("target", "prior"):
-        names = [name for name, of in roles.items() if of == role]
-        if not names:
-            raise ValueError(f"no {role} task among {', '.join(roles)}; both axes need a target and a prior task")
-        for name in names:
-            if (before[name].score <= 0).any():
-                raise ValueError(
-                    f"the base scores 0 on task {name} in some resamples, so no share of it can be stated there; "
-                    "the task has too few clips, or the base knows nothing of it"
-                )
-        sides[role] = np.mean([after[name].score / before[name].score for name in names], axis=0)
-    return AxisValues(100.0 * (sides["target"] - 1.0), 100.0 * (1.0 - sides["prior"]))
+def dominance_of(gains: np.ndarray) -> Dominance:
+    """Of (R, 2) gains of the first side over the second: more plasticity, less forgetting."""
+    return Dominance(_share(gains), _share(-gains))
 
 
 def lost_most(changes: Iterable[Change], count: int) -> list[Change]:
@@ -220,8 +190,6 @@ def _axis(name: str, first: np.ndarray, second: np.ndarray, level: float) -> Axi
     return Axis(name, *(Estimate(float(row[0]), percentile_interval(row[1:], level)) for row in rows))
 
 
-def _dominates(plastic: np.ndarray, forgot: np.ndarray, other_plastic: np.ndarray, other_forgot: np.ndarray) -> float:
-    gains = plastic - other_plastic, other_forgot - forgot
-    no_worse = np.all([gain >= -ROUNDING for gain in gains], axis=0)
-    better = np.any([gain > ROUNDING for gain in gains], axis=0)
-    return float((no_worse & better)[1:].mean())
+def _share(gains: np.ndarray) -> float:
+    no_worse, better = (gains >= -ROUNDING).all(axis=1), (gains > ROUNDING).any(axis=1)
+    return float((no_worse & better).mean())

@@ -21,7 +21,7 @@ from sonar.evaluate.predictions import Predictions
 from sonar.evaluate.probes.choice import Held, best_thresholds, quality
 from sonar.evaluate.probes.data import check_classes
 from sonar.evaluate.record import TaskResult
-from sonar.evaluate.run import Labelled, Task, labelled_splits
+from sonar.evaluate.run import Labelled, Task, labelled_splits, splits_for
 from sonar.evaluate.scores import is_multi_label, score_predictions
 from sonar.evaluate.spec_augment import spec_augment
 from sonar.model.encoder import BeatsEncoder
@@ -110,8 +110,7 @@ def finetune_task(encoder: BeatsEncoder, task: Task, config: FinetuneConfig, spl
     Raises:
         ValueError: as `finetune`, or the task has no labelled clip in a split; names the task.
     """
-    splits = ("train", "dev", "test") if split == "test" else ("train", split)
-    data = {name: Audio(task.store, found) for name, found in labelled_splits(task, splits).items()}
+    data = {name: Audio(task.store, found) for name, found in labelled_splits(task, splits_for(split)).items()}
     try:
         predictions = finetune(encoder, data["train"], data[split], config, data["dev"] if split == "test" else None)
         score = score_predictions(predictions, task.metric)
@@ -137,10 +136,16 @@ def finetune(
         dev: what is chosen on.
 
     Raises:
-        ValueError: several learning rates without dev, a class that a split lacks, or a loss that is not finite.
+        ValueError: several learning rates without dev, a class that a split lacks, a multi-label task whose training
+            clips look multi-class, or a gradient that is not finite.
     """
     splits = {"training": train, "scored": scored} | ({} if dev is None else {"dev": dev})
     check_classes({name: data.labelled.targets for name, data in splits.items()}, train.labelled.classes)
+    if is_multi_label(scored.labelled.targets) and not is_multi_label(train.labelled.targets):
+        raise ValueError(
+            "scored clips have no class or several, but every training clip has one, so no logit is trained to stand "
+            "alone; give the training split clips of several classes, or every clip one class"
+        )
     if dev is None and len(config.lrs) > 1:
         raise ValueError(f"{len(config.lrs)} learning rates and no dev split to choose on; give one, or a dev split")
     best = _best_of_dev(encoder, train, dev, config) if dev else _last(encoder, train, config)

@@ -21,10 +21,10 @@ import numpy as np
 from scipy.stats import chi2
 
 from sonar.evaluate.bootstrap import Interval, Resampling
-from sonar.evaluate.comparison import axis_values
-from sonar.evaluate.pairing import PairedScores
+from sonar.evaluate.pairing import PairedAxes
 from sonar.evaluate.record import Evaluation
 
+NOISE_FILE = "noise.json"
 AXES = ("plasticity", "forgetting_rate")
 SIGNIFICANCE, POWER = 0.05, 0.80  # two-sided error of the first kind; chance to see a difference that is there
 _REACH = NormalDist().inv_cdf(1.0 - SIGNIFICANCE / 2.0) + NormalDist().inv_cdf(POWER)  # in standard errors: 2.80
@@ -153,10 +153,8 @@ def measure_noise(
     if len(runs) < 2:
         reasons = "".join(f"; {name} failed: {reason}" for name, reason in failed.items())
         raise ValueError(f"noise needs two finished runs or more, and there are {len(runs)}{reasons}")
-    paired = PairedScores(base, config)
-    roles = {task.name: task.role for task in paired.tasks}
-    before = paired.mean([base])
-    values = [axis_values(before, paired.mean([run]), roles) for run in runs.values()]
+    axes = PairedAxes(base, config)
+    values = [axes.values([run]) for run in runs.values()]
     plastic, forgot = (np.stack(rows) for rows in zip(*values, strict=True))  # (S, 1 + R) each
     return Noise(axis_noise(plastic), axis_noise(forgot), tuple(runs), dict(failed))
 

@@ -5,7 +5,7 @@ Shapes: R resamples, T rows (the clips as they are, then the R resamples), S run
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import lcm
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from sonar.evaluate.predictions import Predictions
 from sonar.evaluate.record import Evaluation, TaskResult
 from sonar.evaluate.scores import Metric
 
+ROUNDING = 1e-9  # percent: means of the same scores over other runs may differ in their last bits
 SHOWN = 3  # names in a message
 FEW = 10  # recordings, below which a bootstrap is known to give short intervals
 
@@ -54,6 +55,51 @@ class PairedScores:
     def _draw(self, task: TaskResult) -> np.ndarray:
         num_groups = len(np.unique(units(task.predictions)))
         return np.concatenate([np.ones((1, num_groups)), draw_weights(num_groups, self._config.num, self._rng)])
+
+
+class AxisValues(NamedTuple):
+    """(T,) of both axes, in percent of the base's score in the same row."""
+
+    plasticity: np.ndarray
+    forgetting_rate: np.ndarray
+
+
+class PairedAxes:
+    """Both axes of what was adapted from one base: the definitions of metrics.py, row by row of `PairedScores`.
+
+    Attributes:
+        without_score: target and prior tasks that the base scores 0 in a resample: no share of it can be stated there.
+    """
+
+    def __init__(self, base: Evaluation, config: Resampling) -> None:
+        """Draw the recordings and score the base on each draw; the draws hang on its clips and the seed alone."""
+        self._paired = PairedScores(base, config)
+        self._before = self._paired.mean([base])
+        self._roles = {task.name: task.role for task in self._paired.tasks}
+        judged = [name for name, role in self._roles.items() if role in ("target", "prior")]
+        self.without_score = [name for name in judged if (self._before[name].score <= 0).any()]
+
+    def values(self, runs: Sequence[Evaluation]) -> AxisValues:
+        """Of a side: of the mean over its runs.
+
+        Raises:
+            ValueError: as `PairedScores.mean`; no target or prior task; or a task `without_score`.
+        """
+        if self.without_score:
+            raise ValueError(
+                f"the base scores 0 on task {self.without_score[0]} in some resamples, so no share of it can be stated "
+                "there; the task has too few clips, or the base knows nothing of it"
+            )
+        after = self._paired.mean(runs)
+        kept = {role: self._kept(after, role) for role in ("target", "prior")}
+        return AxisValues(100.0 * (kept["target"] - 1.0), 100.0 * (1.0 - kept["prior"]))
+
+    def _kept(self, after: Mapping[str, WeightedScores], role: str) -> np.ndarray:
+        """(T,) mean share of the base's score over the tasks of a role."""
+        names = [name for name, of in self._roles.items() if of == role]
+        if not names:
+            raise ValueError(f"no {role} task among {', '.join(self._roles)}; both axes need a target and a prior task")
+        return np.mean([after[name].score / self._before[name].score for name in names], axis=0)
 
 
 def run_shares(num_runs: int, num: int, rng: np.random.Generator) -> np.ndarray:
@@ -182,7 +228,7 @@ def _stacked(first: Predictions, second: Predictions) -> Predictions:
 def _p_value(differences: np.ndarray) -> np.ndarray:
     """Of (T, ...) differences, the first of them observed."""
     size = np.abs(differences)
-    return (size >= size[:1] - 1e-9).mean(axis=0)
+    return (size >= size[:1] - ROUNDING).mean(axis=0)
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:

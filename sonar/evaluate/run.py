@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -119,8 +120,20 @@ def evaluate_task(features: Features, task: Task, config: ProbeConfig, split: st
     Raises:
         ValueError: the task has no labelled clip in a split, or cannot be scored; names the task.
     """
-    splits = ("train", "dev", "test") if split == "test" else ("train", split)
-    found = probe_data(features, task, splits, config)
+    return score_probe(task, probe_data(features, task, splits_for(split), config), config, split)
+
+
+def splits_for(scored: str) -> tuple[str, ...]:
+    """The splits that scoring one of them takes: dev is chosen on where test is scored."""
+    return ("train", "dev", "test") if scored == "test" else ("train", scored)
+
+
+def score_probe(task: Task, found: Mapping[str, ProbeData], config: ProbeConfig, split: str) -> TaskResult:
+    """The same of what `probe_data` gave of `splits_for(split)`.
+
+    Raises:
+        ValueError: the task cannot be scored; names it.
+    """
     try:
         predictions = run_probe(found["train"], found[split], config, found["dev"] if split == "test" else None)
         score = score_predictions(predictions, task.metric)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sonar.evaluate.bootstrap import Interval, Resampling, percentile_interval
-from sonar.evaluate.comparison import ROUNDING, Dominance
+from sonar.evaluate.comparison import Dominance, dominance_of
 
 BETTER = np.asarray([1.0, -1.0])  # sign of a gain on each axis
 
@@ -111,7 +111,8 @@ def dominance(first: SeededPoint, second: SeededPoint, noise: SeedNoise | None, 
     spread = np.sqrt(first.variance_share + second.variance_share)
     seeds = noise.draws(len(shifts), np.random.default_rng(seed))
     gains = (first.mean - second.mean + shifts + spread * seeds) * BETTER
-    return Dominance(_better(gains) * first.finished_share, _better(-gains) * second.finished_share)
+    found = dominance_of(gains)
+    return Dominance(found.first * first.finished_share, found.second * second.finished_share)
 
 
 def doubt(found: Dominance | None) -> float:
@@ -126,8 +127,3 @@ def is_settled(found: Dominance | None, confidence: float, num_looks: int) -> bo
     `confidence` leaves is shared evenly among the looks (Bonferroni): all of them together err no more often.
     """
     return doubt(found) < (1.0 - confidence) / num_looks
-
-
-def _better(gains: np.ndarray) -> float:
-    no_worse, better = (gains >= -ROUNDING).all(axis=1), (gains > ROUNDING).any(axis=1)
-    return float((no_worse & better).mean())

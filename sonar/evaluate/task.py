@@ -23,7 +23,7 @@ class TaskConfig:
         role: target: of the new domain; prior: what must not be forgotten; control: in no training stream at all, so
             that it shows what an adaptation does to audio that nobody rehearsed.
         corpus: manifest or folder, relative to the suite's root.
-        metric: macro_f1, accuracy or map; map where clips have several labels.
+        metric: macro_f1, accuracy (of one label a clip) or map.
         probe: protocol: kind of probe, layer, clip_seconds and the rest of `ProbeConfig`.
         finetune: the encoder is fine-tuned so instead of being probed; None: it stays frozen.
         split_seed: splits are made anew by recording group from this seed; None: those of the corpus, and where it has

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sonar.evaluate.bootstrap import Resampling
-from sonar.evaluate.noise import AXES, Noise, describe_noise, measure_noise, verdict
+from sonar.evaluate.noise import AXES, NOISE_FILE, Noise, describe_noise, measure_noise, resolves, verdict
 from sonar.evaluate.record import read_evaluation, split_folder
 from sonar.evaluate.run_folders import SPLIT
 from sonar.files import write_whole_text
@@ -17,8 +17,6 @@ from sonar.search.progress import Say
 from sonar.search.repeat_source import RepeatSource
 from sonar.search.repeats import AUDIT, next_audit
 from sonar.search.source import Source
-
-NOISE_FILE = "noise.json"
 
 
 def audit_sweep(
@@ -63,7 +61,7 @@ def describe_audit(noise: Noise, limit: float) -> list[str]:
         f"of forgetting {noise.forgetting_rate.sigma:.2g} %"
     ]
     lines += [f"{name} failed and is not in sigma: {reason}" for name, reason in noise.failed.items()]
-    if limit > 0 and noise.forgetting_rate.smallest_difference() > limit:
+    if limit > 0 and not resolves(noise, limit):
         lines.append(f"warning: the forgetting limit: {verdict('forgetting_rate', noise.forgetting_rate, limit)}")
     for name in AXES:
         axis = noise.axis(name)
@@ -72,7 +70,7 @@ def describe_audit(noise: Noise, limit: float) -> list[str]:
                 f"warning: no seed changed {name.replace('_', ' ')}: its noise is not 0 but too small for these probe "
                 "sets to show, or the runs are too short; nothing is settled by it"
             )
-        if 0 < abs(axis.mean) < axis.smallest_difference():
+        if axis.mean and not resolves(noise, axis.mean, name):
             change = verdict(name, axis, round(abs(axis.mean), 2) or abs(axis.mean))
             lines.append(f"warning: what the base configuration changes: {change}")
     return lines

@@ -141,6 +141,30 @@ def test_without_dev_the_last_epoch_counts_and_there_is_nothing_to_choose() -> N
         finetune_task(make_base().encoder, labelled_tasks(data["train"].store, "target")[0], two, "dev")
 
 
+def test_without_dev_a_tag_is_said_above_one_half_by_the_last_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = tones(lambda row: (("low",), ("low", "high"), ("high", "loud"))[row % 3])
+    kept, epochs = [], module._epochs
+
+    def watch(*arguments: Any) -> Any:
+        for model in epochs(*arguments):
+            kept.append(module._logits(model, data["test"], arguments[2]))
+            yield model
+
+    monkeypatch.setattr(module, "_epochs", watch)
+    short = FinetuneConfig(lrs=(1e-3,), head_lr=1e-2, epochs=3, batch_size=8, clip_seconds=0.5)
+    found = finetune(make_base().encoder, data["train"], data["test"], short)
+    assert len(kept) == 3 and np.array_equal(found.scores, kept[-1]) and not np.array_equal(kept[-1], kept[-2])
+    assert np.array_equal(decided(found), torch.from_numpy(kept[-1]).sigmoid().numpy() > 0.5)
+
+
+def test_tags_that_training_clips_never_have_together_are_refused() -> None:
+    data = tones(
+        lambda row: ("low", "high")[: 1 + (row % 3 == 1)] if row // 3 % 4 == 3 else (("low", "high")[row % 2],)
+    )
+    with pytest.raises(ValueError, match="scored clips have no class or several, but every training clip has one"):
+        finetune(make_base().encoder, data["train"], data["test"], QUICK)
+
+
 def test_a_class_that_a_split_lacks_is_named() -> None:
     data = tones()
     data["dev"].labelled.targets[:, 2] = False

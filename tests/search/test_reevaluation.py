@@ -16,7 +16,7 @@ from sonar.cli.front.reeval import print_standings
 from sonar.config import override, to_dict
 from sonar.evaluate.bootstrap import Resampling
 from sonar.evaluate.comparison import Dominance
-from sonar.evaluate.noise import Noise, axis_noise, read_noise
+from sonar.evaluate.noise import NOISE_FILE, Noise, axis_noise, read_noise
 from sonar.evaluate.record import Evaluation, read_evaluation, split_folder, write_evaluation
 from sonar.evaluate.run import compare
 from sonar.experiment import TrialConfig
@@ -36,7 +36,7 @@ from sonar.search.results import front, front_hypervolume, ranked_trials
 from sonar.search.retention import Retention, take_offers
 from sonar.search.source import Source
 from sonar.search.state import CandidateKey, TrialRecord
-from sonar.search.sweep_audit import NOISE_FILE, audit_sweep, describe_audit
+from sonar.search.sweep_audit import audit_sweep, describe_audit
 
 RESAMPLING = Resampling(num=200)
 CONFIG = ReevalConfig(seeds=3, resampling=RESAMPLING)

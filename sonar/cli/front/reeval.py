@@ -9,6 +9,7 @@ import typer
 
 from sonar.cli.options import SweepFolder
 from sonar.cli.sweep.resume import enter_working_folder
+from sonar.cli.tables import show_table
 
 if TYPE_CHECKING:
     from sonar.search.reevaluation import Standing
@@ -49,7 +50,6 @@ def reeval(
 
 def print_standings(standings: list[Standing]) -> None:
     """A table of means over seeds, and the failed seeds below it."""
-    from rich.console import Console
     from rich.table import Table
 
     from sonar.search.candidates import describe_key
@@ -74,8 +74,7 @@ def print_standings(standings: list[Standing]) -> None:
             "" if standing.rival is None else describe_key(standing.rival),
             *(("?", "?") if probable is None else (f"{value:.3f}" for value in probable)),
         )
-    console = Console()
-    (console if console.is_terminal else Console(width=160)).print(table)
+    show_table(table)
     failed = {name: reason for standing in standings for name, reason in standing.runs.failed.items()}
     for name, reason in failed.items():
         typer.echo(f"{name} failed, is in no mean, and counts as a run that dominates nothing: {reason}")

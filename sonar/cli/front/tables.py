@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import typer
+
+from sonar.cli.tables import show_table
+
 if TYPE_CHECKING:
     from sonar.evaluate.bootstrap import Interval
     from sonar.search.results import Ranked
@@ -15,7 +19,6 @@ _TEXT = ("trial", "parameters")
 
 def print_table(title: str, rows: Sequence[Ranked], picked: CandidateKey | None = None) -> None:
     """Print ranked candidates; the picked one has a star."""
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title=title)
@@ -36,10 +39,9 @@ def print_table(title: str, rows: Sequence[Ranked], picked: CandidateKey | None 
             f"{candidate.metrics['forgetting_worst']:+.1f}",
             params,
         )
-    console = Console()
-    (console if console.is_terminal else Console(width=180)).print(table)
+    show_table(table, width=180)
     if picked is not None:
-        console.print("* picked: the most plasticity within the sweep's limit of forgetting")
+        typer.echo("* picked: the most plasticity within the sweep's limit of forgetting")
 
 
 def plain(ranked: Ranked) -> dict[str, Any]:

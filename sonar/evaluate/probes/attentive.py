@@ -14,11 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sonar.evaluate.probes.config import AttentiveConfig
-from sonar.evaluate.probes.data import Patches
+from sonar.evaluate.probes.data import Patches, class_weights
 from sonar.evaluate.scores import is_multi_label
 
 QUERY_STD = 0.1  # near 0: the probe starts close to mean pooling
-
 
 Batch = tuple[Tensor, Tensor]  # (B, L, D) float32 standardised; (B, L) bool, True where padded
 
@@ -109,9 +108,8 @@ def _loss(targets: np.ndarray) -> Callable[[Tensor, Tensor], Tensor]:
     """Of logits (B, C) and truth (B, C) bool."""
     if is_multi_label(targets):
         return lambda logits, truth: functional.binary_cross_entropy_with_logits(logits, truth.float())
-    counts = torch.from_numpy(targets.sum(axis=0))
-    weights = len(targets) / (counts.count_nonzero() * counts.clamp(min=1))
-    return lambda logits, truth: functional.cross_entropy(logits, truth.long().argmax(dim=1), weights.float())
+    weights = torch.from_numpy(class_weights(targets)).float()
+    return lambda logits, truth: functional.cross_entropy(logits, truth.long().argmax(dim=1), weights)
 
 
 def _moments(patches: Patches, batch_size: int) -> Batch:

@@ -82,6 +82,12 @@ def class_table(labels: Sequence[Sequence[str]], classes: Sequence[str]) -> np.n
     return table
 
 
+def class_weights(targets: np.ndarray) -> np.ndarray:
+    """(C,) weights of a clip of each class of a multi-class task, with which all classes in (N, C) bool count alike."""
+    counts = targets.sum(axis=0)
+    return len(targets) / (np.count_nonzero(counts) * counts.clip(min=1))
+
+
 def check_splits(train: ProbeData, scored: ProbeData, dev: ProbeData | None) -> None:
     """Refuse what no score can be stated for.
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
+from sonar.evaluate.probes.data import class_weights
 from sonar.evaluate.scores import is_multi_label
 
 ABSENT = -np.inf  # score of a class that no fitted clip has
@@ -33,7 +34,7 @@ def ridge_scores(
         (P, M, C) float64; -inf for a class that no fitted clip has.
     """
     fitted, features = fitted.astype(np.float64), features.astype(np.float64)
-    weights = np.ones(len(fitted)) if is_multi_label(targets) else _balanced(targets)
+    weights = np.ones(len(fitted)) if is_multi_label(targets) else class_weights(targets)[targets.argmax(axis=1)]
     signs = np.where(targets, 1.0, -1.0)
     centre, offset = (np.average(values, axis=0, weights=weights) for values in (fitted, signs))
     root = np.sqrt(weights)[:, None]
@@ -84,9 +85,3 @@ def _binary_logits(fitted: np.ndarray, target: np.ndarray, features: np.ndarray,
         .fit(fitted, target)
         .decision_function(features)
     )
-
-
-def _balanced(targets: np.ndarray) -> np.ndarray:
-    """(N,) weights that give every class of a multi-class task the same sum."""
-    counts = targets.sum(axis=0)
-    return (len(targets) / (np.count_nonzero(counts) * counts.clip(min=1)))[targets.argmax(axis=1)]
