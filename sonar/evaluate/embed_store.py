@@ -40,13 +40,13 @@ def num_actors(num_clips: int, cluster: dict[str, float]) -> int:
 
 
 def embed_store(
-    checkpoint: Path, store: Path, rows: np.ndarray, clip_seconds: float, out: Path, part: Part = "tokenizer"
+    checkpoint: Path, store: str | Path, rows: np.ndarray, clip_seconds: float, out: Path, part: Part = "tokenizer"
 ) -> None:
     """Write the features of a store's clips on the connected Ray cluster.
 
     Args:
         checkpoint: folder that every node reads.
-        store: folder of shards; every node reads it.
+        store: folder or URL of shards; every node reads it.
         rows: (N,) int64 rows of the store, at least one.
         clip_seconds: clips are cropped around their middle to this length in seconds.
         out: existing folder; gets `embeddings.npy` and `code_counts.npy` of the tokenizer, as `tokenize_batches` makes
@@ -68,15 +68,22 @@ def embed_store(
         array.flush()
 
 
-def fill_cache(checkpoint: Path, store: Path, rows: np.ndarray, clip_seconds: float, cache: Path) -> None:
-    """Make on the connected Ray cluster what `FeatureCache(encoder, cache).layers` then reads; nothing if it is there.
+def fill_cache(
+    features: FeatureCache, checkpoint: Path, store: ClipStore, rows: np.ndarray, clip_seconds: float
+) -> None:
+    """Make on the connected Ray cluster what `features.layers` then reads; nothing if it is there.
 
-    Args as of `embed_store`; `cache` is the folder of the cache.
+    Args:
+        features: cache of the checkpoint's encoder, with a folder.
+        checkpoint: that every node reads.
+        store: of the clips, in a place that every node reads.
+        rows: (N,) int64 rows of the store.
+        clip_seconds: clips are cropped around their middle to this length in seconds.
     """
-    name = FeatureCache(load_checkpoint(checkpoint).encoder, cache).layers_entry(ClipStore(store), rows, clip_seconds)
-    if not (cache / name).exists():
-        with whole_folder(cache / name) as partial:
-            embed_store(checkpoint, store, rows, clip_seconds, partial, part="encoder")
+    entry = features.layers_entry(store, rows, clip_seconds)
+    if not entry.exists():
+        with whole_folder(entry) as partial:
+            embed_store(checkpoint, store.source, rows, clip_seconds, partial, part="encoder")
 
 
 def _load(checkpoint: Path | str, part: Part) -> BeatsEncoder | Tokenizer:

@@ -74,9 +74,10 @@ class FeatureCache:
         columns = {"layers": Column(np.float32, shape)}
         return self._made("layers", (store, rows, clip_seconds), columns, fill)["layers"]
 
-    def layers_entry(self, store: ClipStore, rows: np.ndarray, clip_seconds: float) -> str:
-        """Name of the folder in the cache that holds what `layers` gives."""
-        return self._entry("layers", store, rows, clip_seconds)
+    def layers_entry(self, store: ClipStore, rows: np.ndarray, clip_seconds: float) -> Path:
+        """The folder, there or not, that holds what `layers` gives."""
+        assert self._folder is not None, "a cache without a folder has no entries"
+        return self._folder / self._entry("layers", store, rows, clip_seconds)
 
     def patches(self, store: ClipStore, rows: np.ndarray, clip_seconds: float, max_gigabytes: float) -> Patches:
         """The last layer at every patch; written as the batches come, so that memory holds one batch.

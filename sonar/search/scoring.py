@@ -15,13 +15,15 @@ import pyarrow.parquet as pq
 from sonar.checkpoint import load_checkpoint
 from sonar.config import config_hash, to_dict
 from sonar.evaluate.bootstrap import Interval, score_interval
+from sonar.evaluate.embed_store import CLIPS_PER_ACTOR, fill_cache
 from sonar.evaluate.features import FeatureCache
 from sonar.evaluate.finetune import finetune_task
 from sonar.evaluate.ledger import Use, earlier_tests, now, read_uses, record_use
 from sonar.evaluate.metrics import forgetting_rate
 from sonar.evaluate.predictions import read_predictions, write_predictions
+from sonar.evaluate.probes.config import ProbeConfig
 from sonar.evaluate.record import Evaluation, Role, TaskResult
-from sonar.evaluate.run import Change, compare, evaluate_task
+from sonar.evaluate.run import Change, Task, compare, evaluate_task, labelled_splits, splits_for
 from sonar.evaluate.scores import Metric, score_predictions
 from sonar.evaluate.suite import FoundSuite, check_unseen
 from sonar.model.encoder import BeatsEncoder
@@ -32,6 +34,7 @@ from sonar.search.progress import Say
 from sonar.search.suite_audio import SuiteTask, prepare_suite
 from sonar.train.stages import local_worker
 
+SPREAD_FROM = 2 * CLIPS_PER_ACTOR  # clips: from here on a second actor has work
 ROOT_VARIABLE = "SONAR_AUDIO"
 
 
@@ -206,6 +209,7 @@ def _result(model: _Model, suite_task: SuiteTask, split: str, cache: Path) -> Ta
     path = cache / "predictions" / f"{config_hash(made_of)}.npz"
     if not path.exists():
         if finetune is None:
+            _spread(model, task, probe, split)
             result = evaluate_task(model.features, task, probe, split)
         else:
             result = finetune_task(model.encoder, task, finetune, split)
@@ -213,6 +217,15 @@ def _result(model: _Model, suite_task: SuiteTask, split: str, cache: Path) -> Ta
         return result
     predictions = read_predictions(path)
     return TaskResult(task.name, task.role, task.metric, score_predictions(predictions, task.metric), predictions)
+
+
+def _spread(model: _Model, task: Task, probe: ProbeConfig, split: str) -> None:
+    """Embed large splits by the whole cluster. How large does not hang on the cluster, so that scores do not either."""
+    if probe.probe == "attentive":  # it reads patches, which are too large to travel
+        return
+    for found in labelled_splits(task, splits_for(split)).values():
+        if len(found.rows) >= SPREAD_FROM:
+            fill_cache(model.features, model.path, task.store, found.rows, probe.clip_seconds)
 
 
 def _rows(scored: Sequence[_Scored]) -> Iterator[Row]:

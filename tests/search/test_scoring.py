@@ -94,6 +94,18 @@ def test_a_second_look_computes_nothing(made: Made, monkeypatch: pytest.MonkeyPa
     assert [row[:5] for row in again.rows] == [row[:5] for row in first.rows]
 
 
+def test_large_splits_are_embedded_by_the_cluster_with_the_same_scores(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = made.score(tmp_path / "here")
+    monkeypatch.setattr(scoring, "SPREAD_FROM", 1)
+    monkeypatch.setattr("sonar.evaluate.features.embed_layers", lambda *_: pytest.fail("embedded in this process"))
+    spread = made.score(tmp_path / "spread")
+    for one, other in zip(here.evaluation.results, spread.evaluation.results, strict=True):
+        assert list(one.predictions.clip_ids) == list(other.predictions.clip_ids)
+        np.testing.assert_allclose(one.predictions.scores, other.predictions.scores, rtol=1e-3, atol=1e-3)
+
+
 def test_a_task_may_be_fine_tuned_beside_its_frozen_twin(made: Made) -> None:
     tuned = "  - {name: birds-tuned, role: target, corpus: bio, finetune: {epochs: 1, clip_seconds: 1.0, lrs: [1e-3]}}"
     path = made.root / "tuned.yaml"
