@@ -17,7 +17,8 @@ import numpy as np
 
 from sonar.evaluate.axis_intervals import known_intervals
 from sonar.search.dominance import Direction, non_dominated, nondominated_rank
-from sonar.search.state import CandidateKey, CandidateRecord, SweepState
+from sonar.search.records import CandidateKey, CandidateRecord
+from sonar.search.state import SweepState
 
 DIRECTIONS: dict[str, Direction] = {"plasticity": "max", "forgetting_rate": "min"}
 CONTENDERS = ("anchor", "search")  # kinds of trials with points of their own; others repeat one of these

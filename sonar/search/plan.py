@@ -160,11 +160,7 @@ def _trains_alike(state: SweepState, sweep: Sweep, options: RunOptions) -> bool:
     keys = ("batch_size", "clip_seconds", "num_workers", "accumulation", "precision")
     try:
         same = all(mine["training"][key] == theirs["training"][key] for key in keys)
-        audio = state.settings["provenance"]["sources"] == _plain_sources(settings["provenance"]["sources"])
+        audio = state.settings["provenance"]["sources"] == settings["provenance"]["sources"]
         return same and audio and mine["base"] == theirs["base"]
     except KeyError:  # a journal of another version, or one that nobody trained
         return False
-
-
-def _plain_sources(sources: Mapping[str, object]) -> dict[str, object]:
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in sources.items()}

@@ -17,13 +17,13 @@ import numpy as np
 from sonar.evaluate.axis_intervals import AxisResamples
 from sonar.evaluate.bootstrap import Interval, Resampling
 from sonar.evaluate.comparison import Dominance
-from sonar.evaluate.record import TASKS_FILE, Evaluation, read_evaluation, split_folder
-from sonar.evaluate.run_folders import SPLIT
+from sonar.evaluate.record import TASKS_FILE, Evaluation, read_evaluation
 from sonar.evaluate.seeds import SeededPoint, SeedNoise, dominance, doubt, is_settled, mean_intervals
-from sonar.search.candidate_folders import Offer
+from sonar.search.candidate_folders import predictions_of
 from sonar.search.candidates import axes_of, contenders, ranks_of
+from sonar.search.records import CandidateKey, CandidateRecord
 from sonar.search.repeats import Runs, repeats_by_trial, runs_of, seed_noise, values_of
-from sonar.search.state import CandidateKey, CandidateRecord, SweepState
+from sonar.search.state import SweepState
 
 NEIGHBOUR_SIGMAS = 2.0  # within which a dominated candidate is repeated too
 
@@ -204,9 +204,7 @@ class Reevaluation:
         return self._shifts[key]
 
     def _evaluation(self, state: SweepState, key: CandidateKey) -> Path | None:
-        trial = self._trials / key.trial_id
-        is_end = key.alpha == 1 and key.step == state.trials[key.trial_id].last_step
-        folder = split_folder(trial if is_end else Offer(key.step, key.alpha, {}).folder(trial), SPLIT)
+        folder = predictions_of(self._trials, state.trials[key.trial_id], key)
         return folder if (folder / TASKS_FILE).is_file() else None
 
 

@@ -23,7 +23,8 @@ from sonar.evaluate.run_folders import SEED_KEYS
 from sonar.evaluate.seeds import SeedNoise, pool_noise
 from sonar.experiment import TrialConfig
 from sonar.search.candidates import CONTENDERS, axes_of, contenders, ranks_of
-from sonar.search.state import CandidateKey, CandidateRecord, SweepState, TrialRecord
+from sonar.search.records import CandidateKey, CandidateRecord, TrialRecord
+from sonar.search.state import SweepState
 
 AUDIT, REEVAL = "audit", "reeval"
 REPEATS = (AUDIT, REEVAL)

@@ -27,8 +27,8 @@ from sonar.search.picks.epsilon import pick_epsilon
 from sonar.search.picks.knee import pick_knee
 from sonar.search.picks.point import Pick, Point
 from sonar.search.picks.weights import pick_weights
+from sonar.search.records import CandidateKey, CandidateRecord
 from sonar.search.repeats import is_repeated, mean_candidates, ranks_of_means
-from sonar.search.state import CandidateKey, CandidateRecord
 
 FRONT_COLUMNS = ("trial_id", "name", "kind", "step", "alpha", "rank", "plasticity", "plasticity_low", "plasticity_high",
                  "forgetting_rate", "forgetting_rate_low", "forgetting_rate_high", "pick", "checkpoint")  # fmt: skip
@@ -87,8 +87,7 @@ def front(state: SweepState) -> list[Ranked]:
 
 def _point(record: TrialRecord, candidate: CandidateRecord) -> Point:
     """Named as the trial where it is what the trial was told with."""
-    is_end = candidate.key.alpha == 1 and candidate.key.step == record.last_step
-    name = record.name if is_end else f"{record.name} {describe_place(candidate.key)}"
+    name = record.name if record.ends_with(candidate.key) else f"{record.name} {describe_place(candidate.key)}"
     return Point(name, *axes_of(candidate), *known_intervals(candidate.metrics))
 
 

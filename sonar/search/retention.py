@@ -13,8 +13,8 @@ from sonar.evaluate.record import FOLDER as EVALUATION
 from sonar.search.candidate_folders import Offer, read_offers, remove
 from sonar.search.candidates import DIRECTIONS, claimed_checkpoints, to_discard
 from sonar.search.journal import Journal
+from sonar.search.records import CandidateKey
 from sonar.search.repeats import REPEATS
-from sonar.search.state import CandidateKey
 
 REMAINS = ("state.pt", "train", "adapted")  # of a trial, and of one of several workers
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from sonar.search.candidate_folders import CANDIDATE_FILE, FOLDER
 from sonar.search.candidates import claimed_checkpoints, to_discard
 from sonar.search.journal import Journal, read_journal, replay
+from sonar.search.records import CandidateKey
 from sonar.search.results import Ranked, front, ranked_candidates, ranked_trials
 from sonar.search.retention import Retention, take_offers
-from sonar.search.state import CandidateKey
 
 TRIALS = ("a", "b", "c")
 Axes = tuple[float, float, float]  # plasticity, forgetting, its upper bound

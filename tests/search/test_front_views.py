@@ -18,9 +18,10 @@ from sonar.evaluate.record import read_evaluation, split_folder
 from sonar.figures import front_figure
 from sonar.report import write_report
 from sonar.search.candidates import describe_place
+from sonar.search.records import CandidateKey
 from sonar.search.results import Choice, front, pick, picked, ranked_candidates, ranked_trials
 from sonar.search.snapshot import snapshot
-from sonar.search.state import CandidateKey, SweepState
+from sonar.search.state import SweepState
 from sonar.search.uncertainty import front_draws
 
 

@@ -23,6 +23,7 @@ from sonar.evaluate.run import compare
 from sonar.experiment import TrialConfig
 from sonar.search.candidate_folders import Offer, write_offer
 from sonar.search.journal import Event, Journal, SweepState, read_journal
+from sonar.search.records import CandidateKey, TrialRecord
 from sonar.search.reevaluation import (
     Pair,
     ReevalConfig,
@@ -46,7 +47,6 @@ from sonar.search.rerun import Chooser
 from sonar.search.results import front, front_hypervolume, ranked_candidates, ranked_trials, write_front_csv
 from sonar.search.retention import Retention, take_offers
 from sonar.search.source import Source
-from sonar.search.state import CandidateKey, TrialRecord
 from sonar.search.sweep_audit import NOISE_FILE, audit_sweep, describe_audit
 
 RESAMPLING = Resampling(num=200)

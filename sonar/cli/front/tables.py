@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sonar.evaluate.bootstrap import Interval
+    from sonar.search.records import CandidateKey
     from sonar.search.results import Ranked
-    from sonar.search.state import CandidateKey
 
 _TEXT = ("trial", "parameters")
 
