@@ -78,9 +78,8 @@ def run_sweep(sweep: Sweep, options: RunOptions, say: Say, publish: Callable[[Sw
             check_storage_is_shared(options.storage)
             slots = plan_slots(sweep.base.training.num_workers, ray.cluster_resources(), options.max_concurrent)
             prepared = prepare(sweep.base, options.sources, options.storage, say)
-            total = sweep.num_trials + len(sweep.anchors) + sweep.audit_seeds
             size = model_bytes(Path(prepared.base))
-            forecast = forecast_disk(sweep.base, size, total, slots.num_concurrent, keep_all=options.keep_all)
+            forecast = forecast_disk(sweep.base, size, sweep.num_runs, slots.num_concurrent, keep_all=options.keep_all)
             check_disk(forecast, folder, say)
             _record_settings(journal, settings)  # only now: a sweep whose audio was not there has not begun
             source = TrialSource(sweep, journal, options.seed)
@@ -88,7 +87,7 @@ def run_sweep(sweep: Sweep, options: RunOptions, say: Say, publish: Callable[[Sw
                 say(note)
             retention = Retention(journal, folder, keep_all=options.keep_all)
             retention.clean()
-            progress = ProgressLine(total, say)
+            progress = ProgressLine(say)
             watch = PlacementWatch(folder / "trials", sweep.base.training.num_workers, say)
             hears = [lambda state: retention.update(), progress.update, watch.look_at]
             on_event = _Listener(journal.state, stop, say, hears, publish)

@@ -23,6 +23,7 @@ from sonar.evaluate.run import compare
 from sonar.experiment import TrialConfig
 from sonar.search.candidate_folders import Offer, write_offer
 from sonar.search.journal import Event, Journal, SweepState, read_journal
+from sonar.search.progress import describe
 from sonar.search.records import CandidateKey, TrialRecord
 from sonar.search.reevaluation import (
     Pair,
@@ -390,7 +391,11 @@ def test_fronts_go_by_the_means_over_repeats_not_by_the_run_that_was_lucky() -> 
 
 
 def test_a_front_has_no_member_whose_weights_were_given_up() -> None:
-    assert [member.record.trial_id for member in front(repeated(keep=False))] == ["lucky"]
+    state = repeated(keep=False)
+    state.settings |= SETTINGS
+    assert [member.record.trial_id for member in front(state)] == ["lucky"]
+    state.settings["forgetting_limit"] = 1000.0
+    assert "best within limit: P +5.0 F +4.0 (lucky)" in describe(state)  # steady has more, and cannot be picked
 
 
 def test_an_interval_of_a_mean_joins_recordings_and_seeds_by_hand() -> None:
