@@ -8,7 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from sonar.search.journal import SweepState, TrialRecord
-from sonar.search.results import Ranked, picked, picked_id, ranked_candidates
+from sonar.search.results import Ranked, front, picked, picked_id, ranked_candidates
 
 BLUE, GREY, ORANGE, RED, GREEN = "#2f6fb2", "#9aa3ad", "#e08a1e", "#c0392b", "#1e8449"
 PART_SIZE = 0.6  # of the mark of a candidate that is not a trial's end
@@ -23,10 +23,10 @@ def front_figure(state: SweepState) -> go.Figure:
             way and between base and trained encoder smaller.
     """
     ranked = ranked_candidates(state)
-    chosen = picked(state)
+    chosen, on_front = picked(state), {r.candidate.key for r in front(state)}
     groups = {
-        "dominated": [r for r in ranked if r.rank > 1 and r.record.kind != "anchor"],
-        "front": [r for r in ranked if r.rank == 1 and r.record.kind != "anchor"],
+        "dominated": [r for r in ranked if r.candidate.key not in on_front and r.record.kind != "anchor"],
+        "front": [r for r in ranked if r.candidate.key in on_front and r.record.kind != "anchor"],
         "anchor": [r for r in ranked if r.record.kind == "anchor"],
         "pick": [r for r in ranked if r.candidate.key == chosen],
     }
@@ -86,8 +86,9 @@ def parallel_figure(state: SweepState) -> go.Figure | None:
     return figure
 
 
-def _front_line(front: Sequence[Ranked]) -> go.Scatter:
-    ordered = sorted(front, key=lambda r: r.point.forgetting_rate)
+def _front_line(best: Sequence[Ranked]) -> go.Scatter:
+    """Through the members that none is better than as measured; those on the front for their bound lie below it."""
+    ordered = sorted(best, key=lambda r: r.point.forgetting_rate)
     return go.Scatter(
         x=[r.point.forgetting_rate for r in ordered],
         y=[r.point.plasticity for r in ordered],

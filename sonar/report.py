@@ -26,10 +26,6 @@ __all__ = ["front_figure", "parallel_figure", "write_report"]
 
 # Plotly's own bar has a button that uploads the figure to its maker's cloud.
 _FIGURE_CONFIG = {"displaylogo": False, "responsive": True, "showSendToCloud": False, "plotlyServerURL": ""}
-__FRONT_NOTE = (
-    "<p>From and to: 95 % interval over recordings. Rank 1: no other candidate is better on both axes as measured; "
-    "one of a higher rank is here for its upper bound of forgetting.</p>"
-)
 _FRONT_NOTE = (
     "<p>From and to: 95 % interval over recordings. Rank 1: no other candidate is better on both axes as measured; "
     "one of a higher rank is here for its upper bound of forgetting.</p>"

@@ -32,6 +32,10 @@ Assignments = Annotated[
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="YAML with configuration keys, as in `training: {seed: 1}`.")
 ]
+Converge = Annotated[
+    str | None, typer.Option(help="TRIALS:PERCENT, as in 8:1: stop once so many added less hypervolume.")
+]
+Halving = Annotated[bool, typer.Option("--halving", help="Stop poor trials early; needs --set evaluation.every=STEPS.")]
 RayAddress = Annotated[
     str,
     typer.Option("--ray", help="auto: join a running cluster or start one; local: start one; or an address."),

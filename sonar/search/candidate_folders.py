@@ -19,6 +19,7 @@ from sonar.evaluate.record import Evaluation, split_folder, write_evaluation
 from sonar.files import whole_folder
 from sonar.model.encoder import BeatsEncoder
 from sonar.model.interpolation import interpolated
+from sonar.search.records import CandidateKey, TrialRecord
 
 FOLDER, CANDIDATE_FILE, CHECKPOINT = "candidates", "candidate.json", "checkpoint"
 
@@ -67,6 +68,12 @@ def read_offers(trial: Path) -> list[Offer]:
     """All of a trial, by step and alpha."""
     folders = (trial / FOLDER).glob("step-*")
     return sorted(offer for folder in folders if (offer := read_offer(folder)) is not None)
+
+
+def predictions_of(trials: Path, record: TrialRecord, key: CandidateKey) -> Path:
+    """Folder of what a candidate of a trial predicted on dev: the trial's own where it ended with that one."""
+    trial = trials / key.trial_id
+    return split_folder(trial if record.ends_with(key) else Offer(key.step, key.alpha, {}).folder(trial), "dev")
 
 
 def remove(path: Path) -> None:

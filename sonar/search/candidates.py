@@ -10,13 +10,15 @@ no later result can bring it back to the front.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from sonar.evaluate.axis_intervals import known_intervals
 from sonar.search.dominance import Direction, non_dominated, nondominated_rank
-from sonar.search.state import CandidateKey, CandidateRecord, SweepState
+from sonar.search.records import CandidateKey, CandidateRecord
+from sonar.search.state import SweepState
 
 DIRECTIONS: dict[str, Direction] = {"plasticity": "max", "forgetting_rate": "min"}
 CONTENDERS = ("anchor", "search")  # kinds of trials with points of their own; others repeat one of these
@@ -40,21 +42,19 @@ def axes_of(candidate: CandidateRecord) -> tuple[float, float]:
     return candidate.metrics["plasticity"], candidate.metrics["forgetting_rate"]
 
 
-def candidate_ranks(state: SweepState) -> dict[CandidateKey, int]:
-    """Non-dominated rank of every contender by the measured axes, from 1."""
-    candidates = contenders(state)
+def ranks_of(candidates: Sequence[CandidateRecord]) -> dict[CandidateKey, int]:
+    """Non-dominated rank of every one among them by the measured axes, from 1."""
     values = np.asarray([axes_of(candidate) for candidate in candidates], dtype=np.float64)
     ranks = nondominated_rank(values, tuple(DIRECTIONS.values()))
     return {candidate.key: int(rank) for candidate, rank in zip(candidates, ranks, strict=True)}
 
 
-def front_keys(state: SweepState) -> set[CandidateKey]:
-    """The contenders that no other one beats on both axes, measured or at the upper bound of forgetting."""
-    candidates = contenders(state)
+def front_keys(candidates: Sequence[CandidateRecord]) -> set[CandidateKey]:
+    """Those that no other one of them beats on both axes, measured or at the upper bound of forgetting."""
     bounded = [(candidate.metrics["plasticity"], forgetting_bound(candidate)) for candidate in candidates]
     safe = non_dominated(bounded, tuple(DIRECTIONS.values()))
-    ranks = candidate_ranks(state)
-    return {c.key for c, is_safe in zip(candidates, safe, strict=True) if is_safe or ranks[c.key] == 1}
+    best = non_dominated([axes_of(candidate) for candidate in candidates], tuple(DIRECTIONS.values()))
+    return {candidate.key for candidate, is_on in zip(candidates, safe | best, strict=True) if is_on}
 
 
 def forgetting_bound(candidate: CandidateRecord) -> float:
@@ -65,8 +65,9 @@ def forgetting_bound(candidate: CandidateRecord) -> float:
 
 def to_discard(state: SweepState) -> list[Discard]:
     """Candidates that are on no front and will be on none, but for the latest of each trial that has not ended."""
-    kept = front_keys(state)
-    front = [candidate for candidate in contenders(state) if candidate.key in kept]
+    candidates = contenders(state)
+    kept = front_keys(candidates)
+    front = [candidate for candidate in candidates if candidate.key in kept]
     latest: dict[str, int] = {}
     for key in state.candidates:
         if not state.trials[key.trial_id].is_finished:

@@ -4,18 +4,17 @@ Asynchronous: a trial is judged against all that came as far, whenever it arrive
 front (non-dominated rank) and, within a front, by an epsilon-net, so that what is kept is spread along the front.
 Source: Schmucker et al., arXiv:2106.12639. Added to it: a grace period that outlasts the stability gap, smoothed
 forgetting, trials that no rung may stop, and reasons to stop at once. Every decision is a function of what was reported
-before it, so that `replay_reports` rebuilds it from a journal.
+before it, so that the scheduler rebuilds it from a journal.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import NamedTuple
 
 from sonar.evaluate.curve import CurveSummary
 from sonar.search.dominance import Direction, front_order
-from sonar.search.events import Event
 
 DIRECTIONS: tuple[Direction, Direction] = ("max", "min")  # of plasticity and forgetting
 STAGE = "model"  # the only one that changes the encoder; its steps are the clock of rungs and grace
@@ -24,7 +23,6 @@ NO_POINTS = (
     "trials are judged by the points of their curves, and evaluation.every is 0, so there are none; "
     "set evaluation.every to some steps, or leave halving out"
 )
-SEARCHED = "search"  # the kind of trial that may be stopped
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,17 +239,3 @@ def protected(peers: Sequence[Standing], limit: float) -> set[str]:
         or peer.forgetting == least_forgetful
         or (peer.forgetting <= limit and peer.plasticity == best_within)
     }
-
-
-def replay_reports(halving: FrontHalving, events: Iterable[Event]) -> None:
-    """Give a new `halving` all that an earlier driver's heard, in the order of the journal."""
-    kinds: dict[str, str] = {}
-    for event in events:
-        if event.event == "suggested":
-            kinds[event.data["trial_id"]] = event.data["kind"]
-        elif event.event == "reported":
-            trial_id = event.data["trial_id"]
-            metrics = {name: float(value) for name, value in event.data["metrics"].items()}
-            halving.on_report(trial_id, metrics, may_stop=kinds[trial_id] == SEARCHED)
-        elif event.event == "told":
-            halving.on_told(event.data["metrics"])

@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 from sonar.files import sync_folder
 from sonar.search.events import Event, JournalError
 from sonar.search.owner import JournalBusy, Owner, Ownership
-from sonar.search.state import Report, SweepState, TrialRecord, replay
+from sonar.search.records import Report, TrialRecord
+from sonar.search.state import SweepState, replay
 
 __all__ = [
     "Event",

@@ -113,7 +113,7 @@ def first_suggestions(sweep: Sweep, options: RunOptions, count: int) -> list[Sug
 
 
 def cost_of(sweep: Sweep, first: Sequence[Suggestion], slots: TrialSlots, measured: Measured) -> Cost:
-    """Cost of the anchors and of `num_trials` trials like the mean of the first searched ones.
+    """Cost of the audit, the anchors, and `num_trials` trials like the mean of the first searched ones.
 
     Raises:
         ValueError: the number of steps follows from epochs and nobody has counted them.
@@ -121,11 +121,11 @@ def cost_of(sweep: Sweep, first: Sequence[Suggestion], slots: TrialSlots, measur
     anchors = [seconds_of(one.config, measured) for one in first if one.kind == ANCHOR]
     searched = [seconds_of(one.config, measured) for one in first if one.kind != ANCHOR]
     trials = sum(searched, NOTHING).times(sweep.num_trials / len(searched))
-    held_s = sum(anchors, NOTHING) + trials
+    held_s = sum(anchors, seconds_of(sweep.base, measured).times(sweep.audit_seeds)) + trials
     devices = max(slots.threads, sweep.base.training.num_workers)
-    count = len(anchors) + sweep.num_trials
-    rounds = -(-count // slots.num_concurrent) / count  # the last round may leave slots empty
-    return Cost(held_s.times(devices), held_s.times(rounds))
+    parts = (sweep.audit_seeds, sweep.num_runs - sweep.audit_seeds)  # the audit ends before the search begins
+    rounds = sum(-(-part // slots.num_concurrent) for part in parts)  # the last one of a part may leave slots empty
+    return Cost(held_s.times(devices), held_s.times(rounds / sweep.num_runs))
 
 
 def seconds_of(config: TrialConfig, measured: Measured) -> Interval:
@@ -160,11 +160,7 @@ def _trains_alike(state: SweepState, sweep: Sweep, options: RunOptions) -> bool:
     keys = ("batch_size", "clip_seconds", "num_workers", "accumulation", "precision")
     try:
         same = all(mine["training"][key] == theirs["training"][key] for key in keys)
-        audio = state.settings["provenance"]["sources"] == _plain_sources(settings["provenance"]["sources"])
+        audio = state.settings["provenance"]["sources"] == settings["provenance"]["sources"]
         return same and audio and mine["base"] == theirs["base"]
     except KeyError:  # a journal of another version, or one that nobody trained
         return False
-
-
-def _plain_sources(sources: Mapping[str, object]) -> dict[str, object]:
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in sources.items()}

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from sonar.search.journal import SweepState, TrialRecord
-from sonar.search.results import front_hypervolume, ranked_candidates
+from sonar.search.results import front, front_hypervolume
+from sonar.search.standing import num_expected
 
 if TYPE_CHECKING:
     from sonar.train.loop import StepReport
@@ -19,9 +20,9 @@ Say = Callable[[str], None]
 class ProgressLine:
     """Says the sweep's progress when a trial has ended, and at intervals while none does."""
 
-    def __init__(self, total: int, say: Callable[[str], None], interval_s: float = 30.0) -> None:
-        """`total` counts searched trials and anchors."""
-        self._total, self._say, self._interval_s = total, say, interval_s
+    def __init__(self, say: Say, interval_s: float = 30.0) -> None:
+        """`say` hears the lines."""
+        self._say, self._interval_s = say, interval_s
         self._began = self._said = time.monotonic()
         self._ended = self._ended_before = -1
 
@@ -33,13 +34,13 @@ class ProgressLine:
         if ended == self._ended and time.monotonic() - self._said < self._interval_s:
             return
         self._ended, self._said = ended, time.monotonic()
-        self._say(f"{describe(state, self._total)} | {self._eta()}")
+        self._say(f"{describe(state)} | {self._eta(num_expected(state))}")
 
-    def _eta(self) -> str:
+    def _eta(self, total: int) -> str:
         done_here = self._ended - self._ended_before
         if done_here == 0:
             return "ETA unknown"
-        left_s = (self._total - self._ended) * (time.monotonic() - self._began) / done_here
+        left_s = (total - self._ended) * (time.monotonic() - self._began) / done_here
         return f"ETA {duration(left_s)}"
 
 
@@ -49,7 +50,7 @@ class StepLines:
     Pace and ETA are means over the stage's steps so far, by the clock: where two stages take turns, so is their time.
     """
 
-    def __init__(self, say: Callable[[str], None], interval_s: float = 5.0) -> None:
+    def __init__(self, say: Say, interval_s: float = 5.0) -> None:
         """`say` hears the lines."""
         self._say, self._interval_s, self._said = say, interval_s, -interval_s
         self._begins: dict[str, tuple[float, int]] = {}  # of each stage: when, and after how many steps
@@ -77,17 +78,18 @@ def duration(seconds: float) -> str:
     return f"{int(seconds // 3600)}h{int(seconds % 3600 // 60):02d}m{int(seconds % 60):02d}s"
 
 
-def describe(state: SweepState, total: int) -> str:
+def describe(state: SweepState) -> str:
     """`12/40 done 2 run 1 fail | HV 41.2 | best within limit: P +6.1 F +0.2 (trial-7) | running: trial-12 model 20`."""
     counts = Counter(record.status for record in state.trials.values())
-    parts = [f"{counts['told']}/{total} done {counts['started']} run {counts['failed']} fail"]
-    if counts["paused"]:
-        parts[0] += f" {counts['paused']} paused"
+    parts = [f"{counts['told']}/{num_expected(state)} done {counts['started']} run {counts['failed']} fail"]
+    for status, word in (("pruned", "stopped"), ("paused", "paused")):
+        if counts[status]:
+            parts[0] += f" {counts[status]} {word}"
     volume = front_hypervolume(state)
     if volume is not None:
         parts.append(f"HV {volume:.1f}")
     limit = state.settings["forgetting_limit"]
-    within = [r.point for r in ranked_candidates(state) if r.point.bound <= limit]
+    within = [r.point for r in front(state) if r.point.bound <= limit]
     if within:
         best = max(within, key=lambda point: point.plasticity)
         parts.append(f"best within limit: P {best.plasticity:+.1f} F {best.forgetting_rate:+.1f} ({best.name})")

@@ -17,13 +17,13 @@ import numpy as np
 from sonar.evaluate.axis_intervals import AxisResamples
 from sonar.evaluate.bootstrap import Interval, Resampling
 from sonar.evaluate.comparison import Dominance
-from sonar.evaluate.record import TASKS_FILE, Evaluation, read_evaluation, split_folder
-from sonar.evaluate.run_folders import SPLIT
+from sonar.evaluate.record import TASKS_FILE, Evaluation, read_evaluation
 from sonar.evaluate.seeds import SeededPoint, SeedNoise, dominance, doubt, is_settled, mean_intervals
-from sonar.search.candidate_folders import Offer
-from sonar.search.candidates import axes_of, candidate_ranks, contenders
-from sonar.search.repeats import Runs, repeats_of, runs_of, seed_noise, values_of
-from sonar.search.state import CandidateKey, CandidateRecord, SweepState
+from sonar.search.candidate_folders import predictions_of
+from sonar.search.candidates import axes_of, contenders, ranks_of
+from sonar.search.records import CandidateKey, CandidateRecord
+from sonar.search.repeats import Runs, repeats_by_trial, runs_of, seed_noise, values_of
+from sonar.search.state import SweepState
 
 NEIGHBOUR_SIGMAS = 2.0  # within which a dominated candidate is repeated too
 
@@ -97,11 +97,12 @@ def front_and_neighbours(state: SweepState, sigma: np.ndarray) -> list[Candidate
         state: of the sweep.
         sigma: (2,) of plasticity and forgetting rate, percent; 0 where none was seen, and then everything is near.
     """
-    ranks, sigma = candidate_ranks(state), np.where(sigma > 0, sigma, np.inf)
-    members = [candidate for candidate in contenders(state) if ranks[candidate.key] == 1]
+    candidates, sigma = contenders(state), np.where(sigma > 0, sigma, np.inf)
+    ranks = ranks_of(candidates)
+    members = [candidate for candidate in candidates if ranks[candidate.key] == 1]
     chosen = [candidate.key for candidate in members]
     best: dict[str, CandidateRecord] = {}
-    for candidate in contenders(state):
+    for candidate in candidates:
         known = best.get(candidate.key.trial_id)
         if known is None or _worth(candidate, ranks) < _worth(known, ranks):
             best[candidate.key.trial_id] = candidate
@@ -154,7 +155,7 @@ class Reevaluation:
     def pairs(self, state: SweepState, keys: Sequence[CandidateKey]) -> list[Pair]:
         """All pairs of different trials."""
         noise = seed_noise(state)
-        runs = {key: runs_of(state, key) for key in keys}
+        runs = runs_of(state, keys)
         points = {key: self._point(state, key, runs[key]) for key in keys}
         found = []
         for first, second in combinations(keys, 2):
@@ -170,8 +171,7 @@ class Reevaluation:
         """Of every candidate, by rising mean forgetting."""
         noise, pairs = seed_noise(state), self.pairs(state, keys)
         found = []
-        for key in keys:
-            runs = runs_of(state, key)
+        for key, runs in runs_of(state, keys).items():
             point = self._point(state, key, runs)
             rival, probable = _least_settled(key, pairs)
             intervals = None if runs.is_own and not point.is_exact else self._intervals(point, noise)
@@ -204,15 +204,14 @@ class Reevaluation:
         return self._shifts[key]
 
     def _evaluation(self, state: SweepState, key: CandidateKey) -> Path | None:
-        trial = self._trials / key.trial_id
-        is_end = key.alpha == 1 and key.step == state.trials[key.trial_id].last_step
-        folder = split_folder(trial if is_end else Offer(key.step, key.alpha, {}).folder(trial), SPLIT)
+        folder = predictions_of(self._trials, state.trials[key.trial_id], key)
         return folder if (folder / TASKS_FILE).is_file() else None
 
 
-def repeats_by_trial(state: SweepState, keys: Sequence[CandidateKey]) -> dict[str, int]:
+def repeat_counts(state: SweepState, keys: Sequence[CandidateKey]) -> dict[str, int]:
     """Repeats of the trials of candidates, for `next_to_repeat`; trials that train nothing are not among them."""
-    return {key.trial_id: len(repeats_of(state, key.trial_id)) for key in keys if key.step > 0}
+    repeats = repeats_by_trial(state)
+    return {key.trial_id: len(repeats.get(key.trial_id, [])) for key in keys if key.step > 0}
 
 
 def _least_settled(key: CandidateKey, pairs: Sequence[Pair]) -> tuple[CandidateKey | None, Dominance | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from sonar.config import from_dict, to_dict
+from sonar.config import from_dict
 from sonar.experiment import TrialConfig
 from sonar.search.journal import Journal
 from sonar.search.repeats import AUDIT, REEVAL, Repeat
@@ -31,10 +31,5 @@ class RepeatSource(Source):
         repeat = self._choose()
         if repeat is None:
             return None
-        self._mark_resumed()
         kind, of = (AUDIT, {}) if repeat.of is None else (REEVAL, {"of": repeat.of})
-        config = to_dict(repeat.config)
-        self._journal.append(
-            "suggested", trial_id=repeat.trial_id, kind=kind, params={}, config=config, seed=repeat.seed, **of
-        )
-        return Suggestion(repeat.trial_id, kind, {}, repeat.config)
+        return self._begin(Suggestion(repeat.trial_id, kind, {}, repeat.config), seed=repeat.seed, **of)

@@ -9,9 +9,7 @@ are repeats it is in no mean: the best of several runs is never reported.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping
-from functools import reduce
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import count
 from math import hypot
 from typing import Any, NamedTuple
@@ -24,9 +22,9 @@ from sonar.evaluate.axis_intervals import AxisIntervals
 from sonar.evaluate.run_folders import SEED_KEYS
 from sonar.evaluate.seeds import SeedNoise, pool_noise
 from sonar.experiment import TrialConfig
-from sonar.search.candidates import CONTENDERS, DIRECTIONS, axes_of, candidate_ranks, contenders
-from sonar.search.dominance import nondominated_rank
-from sonar.search.state import CandidateKey, CandidateRecord, SweepState, TrialRecord
+from sonar.search.candidates import CONTENDERS, axes_of, contenders, ranks_of
+from sonar.search.records import CandidateKey, CandidateRecord, TrialRecord
+from sonar.search.state import SweepState
 
 AUDIT, REEVAL = "audit", "reeval"
 REPEATS = (AUDIT, REEVAL)
@@ -88,12 +86,18 @@ class Runs(NamedTuple):
 
 def repeats_of(state: SweepState, trial_id: str) -> list[TrialRecord]:
     """The repeats of a trial, unfinished ones among them, in the order in which they were suggested."""
+    return repeats_by_trial(state).get(trial_id, [])
+
+
+def repeats_by_trial(state: SweepState) -> dict[str, list[TrialRecord]]:
+    """The same of every trial that has some."""
     audited = audited_trial(state)
-    return [
-        record
-        for record in state.trials.values()
-        if record.of == trial_id or (record.kind == AUDIT and trial_id == audited)
-    ]
+    found: dict[str, list[TrialRecord]] = {}
+    for record in state.trials.values():
+        of = audited if record.kind == AUDIT else record.of
+        if of is not None:
+            found.setdefault(of, []).append(record)
+    return found
 
 
 def audited_trial(state: SweepState) -> str | None:
@@ -101,15 +105,20 @@ def audited_trial(state: SweepState) -> str | None:
     audit = next((record for record in state.trials.values() if record.kind == AUDIT), None)
     if audit is None:
         return None
-    wanted = _without_seeds(audit.config)
-    same = (r.trial_id for r in state.trials.values() if r.kind in CONTENDERS and _without_seeds(r.config) == wanted)
-    return next(same, None)
+    wanted = without_keys(audit.config, SEED_KEYS)
+    tried = (record for record in state.trials.values() if record.kind in CONTENDERS)
+    return next((r.trial_id for r in tried if without_keys(r.config, SEED_KEYS) == wanted), None)
 
 
-def runs_of(state: SweepState, key: CandidateKey) -> Runs:
-    """The finished repeats of a candidate."""
+def runs_of(state: SweepState, keys: Iterable[CandidateKey]) -> dict[CandidateKey, Runs]:
+    """The finished repeats of candidates."""
+    repeats = repeats_by_trial(state)
+    return {key: _runs(state, key, repeats.get(key.trial_id, [])) for key in keys}
+
+
+def _runs(state: SweepState, key: CandidateKey, repeats: list[TrialRecord]) -> Runs:
     found, failed = [], {}
-    for record in repeats_of(state, key.trial_id):
+    for record in repeats:
         there = key._replace(trial_id=record.trial_id)
         if there in state.candidates:
             found.append(there)
@@ -146,47 +155,55 @@ def audit_noise(state: SweepState) -> SeedNoise | None:
     return pool_noise([np.asarray([[run["plasticity"], run["forgetting_rate"]] for run in told])])
 
 
-def mean_candidate(state: SweepState, candidate: CandidateRecord, noise: SeedNoise | None) -> CandidateRecord:
-    """A candidate with the means over its repeats, and their intervals, in place of its own axes.
+def mean_candidates(state: SweepState) -> list[CandidateRecord]:
+    """The contenders; where the front was re-evaluated with the means over their repeats in place of their own axes.
 
     An interval joins what recordings change, as its runs' own intervals say, and what seeds change, by Student's t, as
-    independent errors. Without `noise` or repeats the candidate is as it was.
+    independent errors. A candidate without repeats is as it was.
     """
-    runs = runs_of(state, candidate.key)
-    if noise is None or runs.is_own:
+    candidates = contenders(state)
+    noise = seed_noise(state) if is_repeated(state) else None
+    if noise is None:
+        return candidates
+    runs = runs_of(state, [candidate.key for candidate in candidates])
+    return [_mean(state, candidate, runs[candidate.key], noise) for candidate in candidates]
+
+
+def ranks_of_means(state: SweepState, candidates: Sequence[CandidateRecord]) -> dict[CandidateKey, int]:
+    """Non-dominated rank of every contender, from 1; where the front was re-evaluated by the means over its repeats.
+
+    Those whose weights are kept are then ranked among themselves: no other one can be picked.
+
+    Args:
+        state: of the sweep.
+        candidates: its `mean_candidates`.
+    """
+    ranks = ranks_of(contenders(state))
+    if not is_repeated(state):
+        return ranks
+    found = ranks_of([candidate for candidate in candidates if candidate.discarded is None])
+    return {key: rank + 1 for key, rank in ranks.items()} | found
+
+
+def without_keys(config: Mapping[str, Any], keys: Collection[str], where: str = "") -> dict[str, Any]:
+    """A nested configuration without what some dotted keys name; `where` is its own place in the whole."""
+    left: dict[str, Any] = {}
+    for name, value in config.items():
+        if (key := f"{where}{name}") not in keys:
+            left[name] = without_keys(value, keys, f"{key}.") if isinstance(value, Mapping) else value
+    return left
+
+
+def _mean(state: SweepState, candidate: CandidateRecord, runs: Runs, noise: SeedNoise) -> CandidateRecord:
+    if runs.is_own:
         return candidate
     scale = float(t.ppf(0.975, noise.freedom)) / len(runs.found) ** 0.5
+    found = [state.candidates[key].metrics for key in runs.found]
     metrics = dict(candidate.metrics)
     for axis, sigma in zip(AxisIntervals._fields, noise.sigma.tolist(), strict=True):
-        found = [state.candidates[key].metrics for key in runs.found]
         mean = metrics[axis] = sum(run[axis] for run in found) / len(found)
         for end, sign in (("low", -1.0), ("high", 1.0)):
             reach = [abs(run[f"{axis}_{end}"] - run[axis]) for run in found if f"{axis}_{end}" in run]
             if len(reach) == len(found):
                 metrics[f"{axis}_{end}"] = mean + sign * hypot(sum(reach) / len(reach), scale * sigma)
     return candidate._replace(metrics=metrics)
-
-
-def ranks_of_means(state: SweepState) -> dict[CandidateKey, int]:
-    """Non-dominated rank of every contender, from 1; where the front was re-evaluated by the means over its repeats.
-
-    Those whose weights are kept are then ranked among themselves: no other one can be picked.
-    """
-    ranks = candidate_ranks(state)
-    if not is_repeated(state):
-        return ranks
-    noise = seed_noise(state)
-    kept = [mean_candidate(state, c, noise) for c in contenders(state) if c.discarded is None]
-    values = np.asarray([axes_of(candidate) for candidate in kept], dtype=np.float64)
-    found = nondominated_rank(values, tuple(DIRECTIONS.values()))
-    return {key: rank + 1 for key, rank in ranks.items()} | {
-        candidate.key: int(rank) for candidate, rank in zip(kept, found, strict=True)
-    }
-
-
-def _without_seeds(config: Mapping[str, Any]) -> dict[str, Any]:
-    plain = copy.deepcopy(dict(config))
-    for key in SEED_KEYS:
-        *sections, name = key.split(".")
-        reduce(lambda section, part: section.get(part, {}), sections, plain).pop(name, None)
-    return plain

@@ -19,7 +19,7 @@ from sonar.search.reevaluation import (
     Standing,
     front_and_neighbours,
     next_to_repeat,
-    repeats_by_trial,
+    repeat_counts,
 )
 from sonar.search.repeat_source import RepeatSource
 from sonar.search.repeats import REEVAL, Repeat, audit_noise, next_repeat
@@ -108,7 +108,7 @@ class Chooser:
         state = self._journal.state
         pairs = self._found.pairs(state, self.keys)
         settled = sum(pair.settled for pair in pairs)
-        trial_id = next_to_repeat(pairs, repeats_by_trial(state, self.keys), self._config)
+        trial_id = next_to_repeat(pairs, repeat_counts(state, self.keys), self._config)
         hours = (self._clock() - self._began) / 3600
         if trial_id is None:
             spent = f"{self._config.seeds} repeats of every trial of an open pair are spent"

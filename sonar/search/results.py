@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sonar.evaluate.axis_intervals import known_intervals
+from sonar.evaluate.axis_intervals import AxisIntervals, known_intervals
 from sonar.files import write_whole_text
 from sonar.search.candidates import (
     DIRECTIONS,
@@ -20,15 +20,15 @@ from sonar.search.candidates import (
     describe_place,
     front_keys,
 )
-from sonar.search.dominance import hypervolume, non_dominated
+from sonar.search.dominance import hypervolume
 from sonar.search.journal import SweepState, TrialRecord
 from sonar.search.picks.contribution import pick_contribution
 from sonar.search.picks.epsilon import pick_epsilon
 from sonar.search.picks.knee import pick_knee
 from sonar.search.picks.point import Pick, Point
 from sonar.search.picks.weights import pick_weights
-from sonar.search.repeats import is_repeated, mean_candidate, ranks_of_means, seed_noise
-from sonar.search.state import CandidateKey, CandidateRecord
+from sonar.search.records import CandidateKey, CandidateRecord
+from sonar.search.repeats import is_repeated, mean_candidates, ranks_of_means
 
 FRONT_COLUMNS = ("trial_id", "name", "kind", "step", "alpha", "rank", "plasticity", "plasticity_low", "plasticity_high",
                  "forgetting_rate", "forgetting_rate_low", "forgetting_rate_high", "pick", "checkpoint")  # fmt: skip
@@ -47,12 +47,13 @@ class Ranked(NamedTuple):
 
 def ranked_candidates(state: SweepState) -> list[Ranked]:
     """Every encoder that the sweep scored, by trial, step and alpha; whatever shows a point or a rank asks here."""
-    ranks, noise = ranks_of_means(state), seed_noise(state) if is_repeated(state) else None
+    means = mean_candidates(state)
+    ranks = ranks_of_means(state, means)
     found = []
-    for candidate in contenders(state):
-        record = state.trials[candidate.key.trial_id]
-        point = _point(record, mean_candidate(state, candidate, noise))
-        found.append(Ranked(record, point, ranks[candidate.key], candidate))
+    for mean in means:
+        key = mean.key
+        record = state.trials[key.trial_id]
+        found.append(Ranked(record, _point(record, mean), ranks[key], state.candidates[key]))
     return found
 
 
@@ -76,25 +77,17 @@ def front(state: SweepState) -> list[Ranked]:
     By the measured axes, which is rank 1, or with the upper bound of forgetting in place of the rate. Of a sweep that
     was re-evaluated the same of the means, among candidates whose weights are there: no other one could be picked.
     """
-    ranked_ones = ranked_candidates(state)
+    candidates = mean_candidates(state)
     if is_repeated(state):
-        members = _front_of_means([ranked for ranked in ranked_ones if ranked.candidate.discarded is None])
-    else:
-        kept = front_keys(state)
-        members = [ranked for ranked in ranked_ones if ranked.candidate.key in kept]
+        candidates = [candidate for candidate in candidates if candidate.discarded is None]
+    kept = front_keys(candidates)
+    members = [ranked for ranked in ranked_candidates(state) if ranked.candidate.key in kept]
     return sorted(members, key=lambda ranked: (ranked.point.forgetting_rate, ranked.candidate.key))
-
-
-def _front_of_means(candidates: list[Ranked]) -> list[Ranked]:
-    bounded = [(ranked.point.plasticity, ranked.point.bound) for ranked in candidates]
-    safe = non_dominated(bounded, tuple(DIRECTIONS.values()))
-    return [ranked for ranked, is_safe in zip(candidates, safe, strict=True) if is_safe or ranked.rank == 1]
 
 
 def _point(record: TrialRecord, candidate: CandidateRecord) -> Point:
     """Named as the trial where it is what the trial was told with."""
-    is_end = candidate.key.alpha == 1 and candidate.key.step == record.last_step
-    name = record.name if is_end else f"{record.name} {describe_place(candidate.key)}"
+    name = record.name if record.ends_with(candidate.key) else f"{record.name} {describe_place(candidate.key)}"
     return Point(name, *axes_of(candidate), *known_intervals(candidate.metrics))
 
 
@@ -216,7 +209,7 @@ def write_front_csv(state: SweepState, path: Path) -> None:
             "pick": int(ranked.candidate.key == chosen),
             "checkpoint": ranked.candidate.checkpoint,
         }
-        | known_intervals(ranked.candidate.metrics).metrics()
+        | AxisIntervals(*ranked.point[3:]).metrics()
         for ranked in front(state)
     ]
     _write_csv(path, FRONT_COLUMNS, rows)

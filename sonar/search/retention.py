@@ -7,14 +7,15 @@ one too few, and the next one removes it.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from sonar.evaluate.record import FOLDER as EVALUATION
 from sonar.search.candidate_folders import Offer, read_offers, remove
 from sonar.search.candidates import DIRECTIONS, claimed_checkpoints, to_discard
 from sonar.search.journal import Journal
+from sonar.search.records import CandidateKey
 from sonar.search.repeats import REPEATS
-from sonar.search.state import CandidateKey
 
 REMAINS = ("state.pt", "train", "adapted")  # of a trial, and of one of several workers
 
@@ -50,9 +51,8 @@ class Retention:
 
     def clean(self) -> None:
         """Remove what an earlier driver gave up and left on the disk, then `update`."""
-        for key, candidate in self._journal.state.candidates.items():
-            if candidate.discarded is not None:
-                self._free(key)
+        candidates = self._journal.state.candidates.values()
+        self._free([candidate.key for candidate in candidates if candidate.discarded is not None])
         self.update()
 
     def update(self) -> None:
@@ -64,22 +64,22 @@ class Retention:
         discards = [d for d in to_discard(state) if not self._keep_all or state.trials[d.key.trial_id].kind in REPEATS]
         for key, reason in discards:
             self._journal.append("discarded", **key._asdict(), reason=reason)
-        for key, _ in discards:
-            self._free(key)
+        self._free([key for key, _ in discards])
         for trial_id in ended - self._ended:
             self._remove_remains(trial_id)
         self._seen, self._ended = (len(state.candidates), len(ended)), ended
 
-    def _free(self, key: CandidateKey) -> None:
-        """Remove the weights of a discarded candidate, unless another one needs them, and its predictions."""
+    def _free(self, keys: Sequence[CandidateKey]) -> None:
+        """Remove the weights of discarded candidates, unless another one needs them, and their predictions."""
         state = self._journal.state
-        checkpoint = state.candidates[key].checkpoint
         # By place and not by name: a sweep that was moved or linked may know one folder under two names.
-        claimed = {Path(name).resolve() for name in claimed_checkpoints(state)}
-        if checkpoint and Path(checkpoint).resolve() not in claimed:
-            self._remove(Path(checkpoint))
-        if state.trials[key.trial_id].kind not in REPEATS:  # those say how the candidate that they repeat stands
-            self._remove(Offer(key.step, key.alpha, {}).folder(self._trials / key.trial_id) / EVALUATION)
+        claimed = {Path(name).resolve() for name in claimed_checkpoints(state)} if keys else set()
+        for key in keys:
+            checkpoint = state.candidates[key].checkpoint
+            if checkpoint and Path(checkpoint).resolve() not in claimed:
+                self._remove(Path(checkpoint))
+            if state.trials[key.trial_id].kind not in REPEATS:  # those say how the candidate that they repeat stands
+                self._remove(Offer(key.step, key.alpha, {}).folder(self._trials / key.trial_id) / EVALUATION)
 
     def _remove_remains(self, trial_id: str) -> None:
         """Remove what an ended trial would have been resumed from, and what it left that was never recorded."""

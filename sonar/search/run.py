@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import time
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 import ray
 
 from sonar.config import ConfigError
+from sonar.search.candidates import DIRECTIONS
 from sonar.search.disk import check_disk, forecast_disk, model_bytes
 from sonar.search.journal import Journal, SweepState, read_journal, replay
 from sonar.search.nodes import check_storage_is_shared
@@ -31,7 +31,6 @@ from sonar.search.tuner import Driver, plan_slots, tune_trials
 from sonar.search.warm import take_warm_start
 
 JOURNAL_FILE = "journal.jsonl"
-MEASURED = ("plasticity", "forgetting_rate")  # the axes of a front, and the objectives of a sweep
 # On resume; the audio of the provenance may not.
 MAY_CHANGE = ("num_trials", "budget_hours", "converge", "audit_seeds", "options", "provenance")
 BEFORE: dict[str, Any] = {"sampler": "tpe"}  # of journals that do not name it
@@ -79,9 +78,8 @@ def run_sweep(sweep: Sweep, options: RunOptions, say: Say, publish: Callable[[Sw
             check_storage_is_shared(options.storage)
             slots = plan_slots(sweep.base.training.num_workers, ray.cluster_resources(), options.max_concurrent)
             prepared = prepare(sweep.base, options.sources, options.storage, say)
-            total = sweep.num_trials + len(sweep.anchors) + sweep.audit_seeds
             size = model_bytes(Path(prepared.base))
-            forecast = forecast_disk(sweep.base, size, total, slots.num_concurrent, keep_all=options.keep_all)
+            forecast = forecast_disk(sweep.base, size, sweep.num_runs, slots.num_concurrent, keep_all=options.keep_all)
             check_disk(forecast, folder, say)
             _record_settings(journal, settings)  # only now: a sweep whose audio was not there has not begun
             source = TrialSource(sweep, journal, options.seed)
@@ -89,7 +87,7 @@ def run_sweep(sweep: Sweep, options: RunOptions, say: Say, publish: Callable[[Sw
                 say(note)
             retention = Retention(journal, folder, keep_all=options.keep_all)
             retention.clean()
-            progress = ProgressLine(total, say)
+            progress = ProgressLine(say)
             watch = PlacementWatch(folder / "trials", sweep.base.training.num_workers, say)
             hears = [lambda state: retention.update(), progress.update, watch.look_at]
             on_event = _Listener(journal.state, stop, say, hears, publish)
@@ -178,12 +176,12 @@ def ray_session(address: str) -> Iterator[None]:
 
 def _check_resumable(journal: Journal, sweep: Sweep, options: RunOptions, folder: Path) -> dict[str, Any]:
     """The settings that the journal is to begin with; refuses a journal that began otherwise."""
-    if set(sweep.objectives) != set(MEASURED):
-        raise ConfigError(f"objectives are {', '.join(sweep.objectives)}; a trial measures {' and '.join(MEASURED)}")
+    if set(sweep.objectives) != set(DIRECTIONS):
+        raise ConfigError(f"objectives are {', '.join(sweep.objectives)}; a trial measures {' and '.join(DIRECTIONS)}")
     known = journal.state.settings
     if known and not options.resume:
         raise ConfigError(f"{folder} already holds a sweep; give --resume to continue it, or another --name")
-    same = json.loads(json.dumps(settings_of(sweep, options)))  # as the journal gives it back
+    same = settings_of(sweep, options)
     before = BEFORE | known
     changed = [key for key in same if known and key not in MAY_CHANGE and before.get(key) != same[key]]
     if known and known["provenance"]["sources"] != same["provenance"]["sources"]:

@@ -21,8 +21,9 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISample
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from sonar.search.dimensions import Choice, Dimension, IntUniform, LogUniform, num_points
 from sonar.search.dominance import Direction
-from sonar.search.space import Choice, Dimension, IntUniform, LogUniform, SamplerName, num_points
+from sonar.search.space import SamplerName
 
 NUM_RANDOM = 8  # points at random before a sampler has something to go by; the population of NSGA
 # How far above the limit a pruned trial counts. It has no values that compare with those of others; without this TPE

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from sonar.config import from_dict
-from sonar.search.halving import SEARCHED, FrontHalving, HalvingConfig, replay_reports
+from sonar.search.events import Event
+from sonar.search.halving import FrontHalving, HalvingConfig
 from sonar.search.journal import Journal, read_journal
 from sonar.search.trainable import CHECKPOINT, ENDED
 
+SEARCHED = "search"  # the kind of trial that may be stopped
 Numbers = Callable[[dict[str, Any]], dict[str, float]]
 
 
@@ -61,3 +63,17 @@ def scheduler_of(journal: Journal, numbers: Numbers) -> HalvingScheduler | None:
     )
     replay_reports(halving, read_journal(journal.path))
     return HalvingScheduler(halving, journal, numbers)
+
+
+def replay_reports(halving: FrontHalving, events: Iterable[Event]) -> None:
+    """Give a new `halving` all that an earlier driver's heard, in the order of the journal."""
+    kinds: dict[str, str] = {}
+    for event in events:
+        if event.event == "suggested":
+            kinds[event.data["trial_id"]] = event.data["kind"]
+        elif event.event == "reported":
+            trial_id = event.data["trial_id"]
+            metrics = {name: float(value) for name, value in event.data["metrics"].items()}
+            halving.on_report(trial_id, metrics, may_stop=kinds[trial_id] == SEARCHED)
+        elif event.event == "told":
+            halving.on_told(event.data["metrics"])

@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sonar.config import to_dict
 from sonar.experiment import apply_preset
 from sonar.search.budget import spent_hours, spent_reason
 from sonar.search.first_points import anchor_points, first_points, values_of
@@ -56,7 +55,7 @@ class TrialSource(Source):
             return self._again(self._unfinished.popleft())
         if self._anchors:
             name = self._anchors.popleft()
-            return self._record(Suggestion(f"anchor-{name}", ANCHOR, {}, apply_preset(self._sweep.base, name)))
+            return self._begin(Suggestion(f"anchor-{name}", ANCHOR, {}, apply_preset(self._sweep.base, name)))
         if self.end_reason is None:
             hours = spent_hours(self._journal.state, self._clock(), self._began_s)
             self.end_reason = spent_reason(self._sweep, self._journal.state, hours)
@@ -65,7 +64,7 @@ class TrialSource(Source):
             self.end_reason = self.end_reason or "every point of the space was tried"
             return None
         trial_id = f"trial-{len(self._searched()):03d}"
-        return self._record(Suggestion(trial_id, SEARCH, params, apply(self._sweep, params)))
+        return self._begin(Suggestion(trial_id, SEARCH, params, apply(self._sweep, params)))
 
     def observed(self) -> list[Observed]:
         """All that the sampler may go by: results of an earlier sweep, ended trials in that order, running ones."""
@@ -110,17 +109,6 @@ class TrialSource(Source):
     def _told(self, params: Params, metrics: Mapping[str, float]) -> Observed:
         values = tuple(metrics[name] for name in self._sweep.objectives)
         return Observed(params, "told", values, metrics["forgetting_rate"] - self._sweep.forgetting_limit)
-
-    def _record(self, suggestion: Suggestion) -> Suggestion:
-        self._mark_resumed()
-        self._journal.append(
-            "suggested",
-            trial_id=suggestion.trial_id,
-            kind=suggestion.kind,
-            params=suggestion.params,
-            config=to_dict(suggestion.config),
-        )
-        return suggestion
 
     def _again(self, record: TrialRecord) -> Suggestion:
         """The same trial once more: its folder holds the state to resume from."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import typing
 from collections.abc import Mapping
@@ -46,11 +47,11 @@ _ELSEWHERE = ("sources", "storage", "seed", "resume")  # options that stand in t
 
 
 def settings_of(sweep: Sweep, options: RunOptions) -> dict[str, Any]:
-    """All that `sweep_of` and `options_of` need, and where the sweep came from; plain values."""
+    """All that `sweep_of` and `options_of` need, and where the sweep came from, as a journal gives it back."""
     fields = {field.name: _plain(getattr(sweep, field.name)) for field in dataclasses.fields(sweep)}
     config, _ = fields.pop("base"), fields.pop("space")
-    how = {name: value for name, value in to_dict(dataclasses.replace(options)).items() if name not in _ELSEWHERE}
-    return {
+    how = {name: value for name, value in to_dict(options).items() if name not in _ELSEWHERE}
+    settings = {
         **fields,
         "config": config,
         "space": describe_space(sweep.space),
@@ -58,6 +59,8 @@ def settings_of(sweep: Sweep, options: RunOptions) -> dict[str, Any]:
         "options": {**how, "working_folder": os.getcwd()},
         "provenance": {"sources": options.sources._asdict(), **provenance()},
     }
+    plain: dict[str, Any] = json.loads(json.dumps(settings))
+    return plain
 
 
 def sweep_of(settings: Mapping[str, Any]) -> Sweep:
@@ -100,7 +103,7 @@ def options_of(settings: Mapping[str, Any], folder: Path) -> RunOptions:
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return to_dict(value)
-    return list(value) if isinstance(value, tuple) else value
+    return value
 
 
 def _value(value: Any, hint: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,8 @@ def snapshot(state: SweepState, *, finished: bool, artifacts: Sequence[Path] = (
         artifacts: files to show on the parent run.
     """
     places = _pareto_tags(state)
-    trials = [_trial(record, places.get(record.trial_id, {}), state) for record in state.trials.values()]
+    kept = claimed_checkpoints(state)
+    trials = [_trial(record, places.get(record.trial_id, {}), state, kept) for record in state.trials.values()]
     return SweepSnapshot(sweep=_sweep(state, finished), trials=trials, artifacts=artifacts)
 
 
@@ -65,11 +66,10 @@ def _pareto_tags(state: SweepState) -> dict[str, dict[str, str]]:
     return tags
 
 
-def _trial(record: TrialRecord, pareto: Mapping[str, str], state: SweepState) -> RunRecord:
+def _trial(record: TrialRecord, pareto: Mapping[str, str], state: SweepState, kept: Collection[str]) -> RunRecord:
     created = state.created_s or 0.0
-    is_kept = record.checkpoint in claimed_checkpoints(state)
     tags = {"domain": state.settings["domain"], "kind": record.kind}
-    tags |= {"checkpoint": record.checkpoint or "" if is_kept else ""}
+    tags |= {"checkpoint": record.checkpoint if record.checkpoint in kept else ""}
     tags |= {"reason": record.reason} if record.reason else {}
     tags |= pareto
     return RunRecord(

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from sonar.config import to_dict
 from sonar.experiment import TrialConfig
 from sonar.search.journal import Journal
 
@@ -48,6 +49,12 @@ class Source(ABC):
     def fail(self, trial_id: str, reason: str) -> None:
         """Record a trial that ended without a result."""
         self._journal.append("failed", trial_id=trial_id, reason=reason)
+
+    def _begin(self, suggestion: Suggestion, **more: Any) -> Suggestion:
+        """Record a trial that is given out for the first time, with the fields that its kind has beside the others."""
+        self._mark_resumed()
+        self._journal.append("suggested", **suggestion._asdict() | {"config": to_dict(suggestion.config)}, **more)
+        return suggestion
 
     def _mark_resumed(self) -> None:
         """Once, before the first trial that a driver on an older journal gives out; one that gives none leaves none."""

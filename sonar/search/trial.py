@@ -18,7 +18,7 @@ from sonar.experiment import TrialConfig
 from sonar.files import write_whole_text
 from sonar.search.mixture import MIXTURE_FILE, read_mixture, write_mixture
 from sonar.search.prepare import Prepared, record_dev_use
-from sonar.search.state import LAST_STEP
+from sonar.search.records import LAST_STEP
 from sonar.search.watch import Watch
 from sonar.train.adapt import adapt
 from sonar.train.launch import NOTHING_AROUND, Around, Launched, launch_adapt

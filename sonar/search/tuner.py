@@ -21,9 +21,8 @@ from sonar.search.source import Source
 from sonar.search.stopping import StopRequest
 from sonar.search.trainable import CHECKPOINT, ENDED, FAILED, PAUSED, trainable
 
-MAX_DEATHS = (
-    3  # of one trial's process, or starts of its workers that failed, each followed by a restart from its saved state
-)
+# Of one trial's process, or starts of its workers that failed; after each it begins again from its saved state.
+MAX_DEATHS = 3
 IDLE_CPU = 0.01  # what a trial holds while its workers hold the rest; Tune refuses 0
 
 

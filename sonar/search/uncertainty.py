@@ -11,7 +11,7 @@ from sonar.evaluate.axis_intervals import AxisResamples
 from sonar.evaluate.bootstrap import Resampling
 from sonar.evaluate.record import read_evaluation, split_folder
 from sonar.evaluate.run_folders import BASE_TRIAL, SPLIT
-from sonar.search.candidate_folders import Offer
+from sonar.search.candidate_folders import predictions_of
 from sonar.search.results import Ranked
 
 
@@ -33,7 +33,4 @@ def front_draws(folder: Path, members: Sequence[Ranked], config: Resampling | No
 
 
 def _predictions(trials: Path, member: Ranked) -> Path:
-    key = member.candidate.key
-    trial = trials / key.trial_id
-    is_end = key.alpha == 1 and key.step == member.record.last_step
-    return split_folder(trial if is_end else Offer(key.step, key.alpha, {}).folder(trial), SPLIT)
+    return predictions_of(trials, member.record, member.candidate.key)

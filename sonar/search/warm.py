@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from sonar.config import ConfigError, to_dict
 from sonar.search.journal import SweepState, TrialRecord
+from sonar.search.repeats import without_keys
 from sonar.search.results import front
 from sonar.search.space import Sweep, contains
 
@@ -94,18 +95,9 @@ def _differences(sweep: Sweep, sources: Mapping[str, Any], earlier: SweepState) 
     pairs = {
         "domain": (settings.get("domain"), sweep.domain),
         "base configuration": (
-            _without(settings["config"], sweep.space),
-            _without(plain["config"], sweep.space),
+            without_keys(settings["config"], sweep.space),
+            without_keys(plain["config"], sweep.space),
         ),
         "audio": (settings.get("provenance", {}).get("sources"), plain["sources"]),
     }
     return [name for name, (theirs, ours) in pairs.items() if theirs != ours]
-
-
-def _without(config: Mapping[str, Any], keys: Mapping[str, Any], where: str = "") -> dict[str, Any]:
-    """A nested configuration without the searched keys."""
-    left: dict[str, Any] = {}
-    for name, value in config.items():
-        if (key := f"{where}{name}") not in keys:
-            left[name] = _without(value, keys, f"{key}.") if isinstance(value, Mapping) else value
-    return left

@@ -8,7 +8,7 @@ import pytest
 from test_journal import CREATED, METRICS, path, write_sweep
 
 from sonar.search.journal import Journal, JournalError, read_journal, replay
-from sonar.search.state import CandidateKey
+from sonar.search.records import CandidateKey
 
 __all__ = ["path", "write_sweep"]
 POINT: dict[str, Any] = {"step": 40, "alpha": 1.0, "metrics": METRICS, "checkpoint": "t4/c40"}

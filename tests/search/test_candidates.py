@@ -1,5 +1,6 @@
 """Which checkpoints are kept, against the definition, after any sequence of events."""
 
+import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,9 +12,9 @@ from hypothesis import strategies as st
 from sonar.search.candidate_folders import CANDIDATE_FILE, FOLDER
 from sonar.search.candidates import claimed_checkpoints, to_discard
 from sonar.search.journal import Journal, read_journal, replay
+from sonar.search.records import CandidateKey
 from sonar.search.results import Ranked, front, ranked_candidates, ranked_trials
 from sonar.search.retention import Retention, take_offers
-from sonar.search.state import CandidateKey
 
 TRIALS = ("a", "b", "c")
 Axes = tuple[float, float, float]  # plasticity, forgetting, its upper bound
@@ -99,8 +100,6 @@ class Sweep:
         return self.folder / "trials" / name
 
     def offer(self, name: str, place: str, alpha: float, axes: Axes) -> Path:
-        import json
-
         step = int(place.split("-")[1])
         folder = self.trial(name) / FOLDER / place
         (folder / "evaluation").mkdir(parents=True)
@@ -245,8 +244,7 @@ def test_a_checkpoint_that_lies_elsewhere_is_never_deleted(sweep: Sweep, tmp_pat
     assert elsewhere.is_dir() and inside.is_symlink() and sweep.folder.is_dir()
 
 
-def test_a_repeat_has_no_point_of_its_own(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sonar.search.state.KINDS", ("anchor", "search", "reeval"))
+def test_a_repeat_has_no_point_of_its_own(sweep: Sweep) -> None:
     sweep.happen("a", "end", (1.0, 1.0, 1.0))
     sweep.journal.append("suggested", trial_id="r", kind="reeval", params={})
     sweep.journal.append("told", trial_id="r", metrics=metrics(4.0, 0.0), checkpoint=None)

@@ -1,6 +1,5 @@
 """A pick between base and trained encoder becomes the encoder that was scored, bit for bit, in a file of its own."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +9,6 @@ import torch
 from fake_sweep import SETTINGS, metrics
 from tiny import make_base
 
-from sonar import cli as cli_module
 from sonar.checkpoint import load_checkpoint, save_checkpoint
 from sonar.model.interpolation import interpolated
 from sonar.search.candidate_folders import load_candidate, remove
@@ -38,18 +36,6 @@ def made(tmp_path: Path) -> Made:
         journal.append("candidate", trial_id="t0", step=6, alpha=0.5, metrics=metrics(4.0, 1.0), checkpoint=str(end))
         journal.append("told", trial_id="t0", metrics=metrics(3.0, 2.0) | {"model/steps": 6}, checkpoint=str(end))
     return Made(sweep, base, end)
-
-
-@pytest.fixture
-def sonar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["sonar", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli_module.cli()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return run
 
 
 def test_the_picked_encoder_is_on_the_line_and_is_exported(made: Made, sonar: Any, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +10,16 @@ import pytest
 from fake_candidates import BASE, RESAMPLING, write_candidates
 from test_report import Page
 
-from sonar import cli as cli_module
 from sonar.evaluate.axis_intervals import AxisResamples, known_intervals
 from sonar.evaluate.bootstrap import Interval
 from sonar.evaluate.record import read_evaluation, split_folder
 from sonar.figures import front_figure
 from sonar.report import write_report
 from sonar.search.candidates import describe_place
+from sonar.search.records import CandidateKey
 from sonar.search.results import Choice, front, pick, picked, ranked_candidates, ranked_trials
 from sonar.search.snapshot import snapshot
-from sonar.search.state import CandidateKey, SweepState
+from sonar.search.state import SweepState
 from sonar.search.uncertainty import front_draws
 
 
@@ -32,18 +31,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def state(folder: Path) -> SweepState:
     return write_candidates(folder)
-
-
-@pytest.fixture
-def sonar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["sonar", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli_module.cli()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return run
 
 
 def keys(rows: list[dict[str, Any]]) -> list[CandidateKey]:
@@ -81,6 +68,10 @@ def test_the_table_the_json_the_csv_the_page_the_figure_and_mlflow_show_one_fron
     drawn = [(x, y) for n in ("dominated", "front", "anchor") for x, y in zip(traces[n].x, traces[n].y, strict=True)]
     assert sorted(drawn) == sorted(
         (ranked.point.forgetting_rate, ranked.point.plasticity) for ranked in ranked_candidates(state)
+    )
+    on_front = [ranked.point for ranked in front(state) if ranked.record.kind != "anchor"]
+    assert sorted(zip(traces["front"].x, traces["front"].y, strict=True)) == sorted(
+        (point.forgetting_rate, point.plasticity) for point in on_front
     )
     star, (low, high) = traces["pick"], pick(state)[0].point.forgetting_interval or (0.0, 0.0)
     assert (star.x[0] - star.error_x.arrayminus[0], star.x[0] + star.error_x.array[0]) == pytest.approx((low, high))

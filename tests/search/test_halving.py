@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from sonar.evaluate.curve import CurveSummary
 from sonar.search.dominance import Direction, front_order
-from sonar.search.halving import DIRECTIONS, FrontHalving, HalvingConfig, Standing, protected, replay_reports
-from sonar.search.state import Event
+from sonar.search.events import Event
+from sonar.search.halving import DIRECTIONS, FrontHalving, HalvingConfig, Standing, protected
+from sonar.search.scheduler import replay_reports
 
 EVERY, LENGTH, LIMIT = 10, 120, 5.0
 coarse = st.integers(-4, 4).map(float)  # ties are common

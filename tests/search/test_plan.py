@@ -1,5 +1,6 @@
 """A plan's cost is the measured one times the steps, and what cannot fit is refused."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,14 @@ def test_the_sweep_costs_its_anchors_and_trials_on_all_their_devices(tmp_path: P
     held = base + one + 6 * one
     assert cost.device_s == pytest.approx(tuple(2 * held))
     assert cost.clock_s == pytest.approx(tuple(held / 8 * 2))  # eight trials, four at a time: two rounds
+
+
+def test_the_seeds_of_an_audit_cost_what_the_base_configuration_does_in_rounds_of_their_own(tmp_path: Path) -> None:
+    first = first_suggestions(SWEEP, options(tmp_path), 2)
+    without, audited = (cost_of(replace(SWEEP, audit_seeds=n), first, SLOTS, MEASURED) for n in (0, 5))
+    held = np.asarray(without.device_s) / 2 + 5 * np.asarray(seconds_of(BASE, MEASURED))
+    assert audited.device_s == pytest.approx(tuple(2 * held))
+    assert audited.clock_s == pytest.approx(tuple(held / 13 * (2 + 2)))
 
 
 def test_the_first_configurations_are_those_of_a_run_and_nothing_is_left(tmp_path: Path) -> None:

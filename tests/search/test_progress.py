@@ -20,15 +20,17 @@ def test_the_line_counts_trials_and_says_where_the_running_ones_are() -> None:
     busy = replace(record("trial-003", "started"), reports=(Report(20, 1.0, {"model/loss": 2.0}),))
     trials = [good, far, record("trial-002", "failed"), busy, record("trial-004", "started")]
     state = SweepState(dict(SETTINGS), 0.0, {r.trial_id: r for r in trials})
-    assert describe(state, 14) == (
+    assert describe(state) == (
         "2/14 done 2 run 1 fail | best within limit: P +6.1 F +0.2 (trial-000) | running: trial-003 model 20"
     )
+    state.trials |= {name: record(name, status) for name, status in (("p", "pruned"), ("q", "pruned"), ("r", "paused"))}
+    assert describe(state).startswith("2/14 done 2 run 1 fail 2 stopped 1 paused | ")
 
 
 def test_a_sweeps_line_comes_with_every_trial_that_ends_and_else_at_intervals() -> None:
     lines: list[str] = []
-    progress = ProgressLine(2, lines.append, interval_s=1e9)
-    state = SweepState(dict(SETTINGS), 0.0, {"a": record("a", "started")})
+    progress = ProgressLine(lines.append, interval_s=1e9)
+    state = SweepState(SETTINGS | {"num_trials": 2, "anchors": []}, 0.0, {"a": record("a", "started")})
     progress.update(state)
     progress.update(state)
     assert lines == []
@@ -74,8 +76,10 @@ def test_stages_that_take_turns_end_after_each_others_steps_too(monkeypatch: pyt
 def test_a_resumed_sweep_estimates_from_what_it_did_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     now, lines = [100.0], list[str]()
     monkeypatch.setattr("sonar.search.progress.time.monotonic", lambda: now[0])
-    progress = ProgressLine(10, lines.append)
-    state = SweepState(dict(SETTINGS), 0.0, {str(n): record(str(n), "failed") for n in range(6)})
+    progress = ProgressLine(lines.append)
+    state = SweepState(
+        SETTINGS | {"num_trials": 10, "anchors": []}, 0.0, {str(n): record(str(n), "failed") for n in range(6)}
+    )
     progress.update(state)
     now[0] += 50.0
     state.trials["6"] = record("6", "failed")

@@ -1,5 +1,6 @@
 """Whom to repeat, and what repeats say: pure choices, a journal cut anywhere, seeds that fail."""
 
+import csv
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,8 @@ from sonar.evaluate.run import compare
 from sonar.experiment import TrialConfig
 from sonar.search.candidate_folders import Offer, write_offer
 from sonar.search.journal import Event, Journal, SweepState, read_journal
+from sonar.search.progress import describe
+from sonar.search.records import CandidateKey, TrialRecord
 from sonar.search.reevaluation import (
     Pair,
     ReevalConfig,
@@ -30,12 +33,21 @@ from sonar.search.reevaluation import (
     next_to_repeat,
 )
 from sonar.search.repeat_source import RepeatSource
-from sonar.search.repeats import REEVAL, audited_trial, repeats_of, runs_of, seed_noise, seeded, values_of
+from sonar.search.repeats import (
+    REEVAL,
+    Runs,
+    audited_trial,
+    repeats_of,
+    runs_of,
+    seed_noise,
+    seeded,
+    values_of,
+    without_keys,
+)
 from sonar.search.rerun import Chooser
-from sonar.search.results import front, front_hypervolume, ranked_trials
+from sonar.search.results import front, front_hypervolume, ranked_candidates, ranked_trials, write_front_csv
 from sonar.search.retention import Retention, take_offers
 from sonar.search.source import Source
-from sonar.search.state import CandidateKey, TrialRecord
 from sonar.search.sweep_audit import audit_sweep, describe_audit
 
 RESAMPLING = Resampling(num=200)
@@ -114,6 +126,10 @@ def run(folder: Path, config: ReevalConfig = CONFIG, **fakes: Any) -> tuple[Any,
         chooser = Chooser(journal, Reevaluation(folder, BASE, config), lambda line: None, clock)
         trials(RepeatSource(journal, REEVAL, chooser))
         return chooser.outcome(), trials
+
+
+def of_candidate(state: SweepState, key: CandidateKey) -> Runs:
+    return runs_of(state, [key])[key]
 
 
 def state_of(folder: Path) -> SweepState:
@@ -225,7 +241,7 @@ def test_the_audit_counts_as_repeats_of_the_trial_that_has_the_base_configuratio
     assert audited_trial(state) == "trial-002"  # of the ratio 0.5
     ids = {record.trial_id for record in repeats_of(state, "trial-002")}
     assert {"audit-seed-1", "audit-seed-2", "audit-seed-3"} <= ids and "trial-002-seed-1" not in ids
-    values = values_of(state, runs_of(state, CandidateKey("trial-002", 6, 1.0)))
+    values = values_of(state, of_candidate(state, CandidateKey("trial-002", 6, 1.0)))
     noise = read_noise(whole / NOISE_FILE)
     assert values[:3, 1] == pytest.approx(noise.forgetting_rate.values)
 
@@ -245,8 +261,8 @@ def test_the_run_that_was_selected_is_in_no_mean(whole: Path) -> None:
     state = state_of(whole)
     for key in state.candidates:
         if state.trials[key.trial_id].kind == "search" and repeats_of(state, key.trial_id):
-            assert key not in runs_of(state, key).found
-    assert runs_of(state, CandidateKey("anchor-base", 0, 1.0)).is_own
+            assert key not in of_candidate(state, key).found
+    assert of_candidate(state, CandidateKey("anchor-base", 0, 1.0)).is_own
 
 
 def test_the_noise_is_that_of_the_runs_by_hand(whole: Path) -> None:
@@ -375,7 +391,11 @@ def test_fronts_go_by_the_means_over_repeats_not_by_the_run_that_was_lucky() -> 
 
 
 def test_a_front_has_no_member_whose_weights_were_given_up() -> None:
-    assert [member.record.trial_id for member in front(repeated(keep=False))] == ["lucky"]
+    state = repeated(keep=False)
+    state.settings |= SETTINGS
+    assert [member.record.trial_id for member in front(state)] == ["lucky"]
+    state.settings["forgetting_limit"] = 1000.0
+    assert "best within limit: P +5.0 F +4.0 (lucky)" in describe(state)  # steady has more, and cannot be picked
 
 
 def test_an_interval_of_a_mean_joins_recordings_and_seeds_by_hand() -> None:
@@ -386,6 +406,42 @@ def test_an_interval_of_a_mean_joins_recordings_and_seeds_by_hand() -> None:
     (lucky,) = (r.point.forgetting_interval for r in ranked_trials(state) if r.record.trial_id == "lucky")
     assert lucky is not None
     assert lucky == pytest.approx((4.0 - np.hypot(0.3, seeds), 4.0 + np.hypot(0.6, seeds)))
+
+
+def test_the_table_of_a_front_has_the_intervals_of_its_means(tmp_path: Path) -> None:
+    state = repeated(keep=True)
+    state.settings["forgetting_limit"] = 5.0
+    (member,) = front(state)
+    write_front_csv(state, tmp_path / "front.csv")
+    with (tmp_path / "front.csv").open(newline="", encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    shown = tuple(float(row[f"forgetting_rate_{end}"]) for end in ("low", "high"))
+    assert shown == member.point.forgetting_interval != (1.7, 2.6)  # of its own run
+
+
+def test_what_is_known_of_repeats_is_looked_up_once_for_all_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver does so while trials run: once per candidate took seconds with 200 trials of 5 candidates."""
+    looked = list[object]()
+
+    def count(state: SweepState) -> None:
+        looked.append(state)
+
+    monkeypatch.setattr("sonar.search.repeats.audited_trial", count)
+    few, many = repeated(keep=True), repeated(keep=True)
+    for step in range(100):
+        key = CandidateKey("steady", step + 10, 1.0)
+        many.candidates[key] = many.candidates[CandidateKey("steady", 6, 1.0)]._replace(key=key)
+    ranked_candidates(few)
+    once = len(looked)
+    ranked_candidates(many)
+    assert len(looked) == 2 * once > 0
+
+
+def test_a_configuration_without_keys_is_the_rest_of_it() -> None:
+    config = {"a": {"b": 1, "c": {"d": 2, "e": 3}}, "b": 4}
+    assert without_keys(config, ("a.b", "a.c.d")) == {"a": {"c": {"e": 3}}, "b": 4}
+    assert without_keys(config, ("a", "c.d")) == {"b": 4}
+    assert config["a"] == {"b": 1, "c": {"d": 2, "e": 3}}
 
 
 def test_repeats_give_up_their_weights_and_keep_their_predictions(tmp_path: Path) -> None:

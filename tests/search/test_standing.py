@@ -8,8 +8,9 @@ import pytest
 from fake_sweep import SETTINGS, write_finished
 
 from sonar.search.owner import STALE_S, Owner
+from sonar.search.records import TrialRecord
 from sonar.search.standing import eta_s, num_expected, plain, standing
-from sonar.search.state import SweepState, TrialRecord
+from sonar.search.state import SweepState
 
 LIVE = Owner("far", 7, 1.0, "token", age_s=3.0)
 

@@ -32,8 +32,10 @@ def show(
         rows = [plain(ranked) | {"pick": ranked.candidate.key == chosen} for ranked in front(state)]
         typer.echo(json.dumps(rows, indent=1))
     else:
-        print_table("front", front(state), chosen)
-        runs = {ranked.point.name: runs_of(state, ranked.candidate.key) for ranked in front(state)}
-        counts = [f"{name} {len(found.found)}" for name, found in runs.items() if not found.is_own]
+        members = front(state)
+        print_table("front", members, chosen)
+        names = {ranked.candidate.key: ranked.point.name for ranked in members}
+        runs = runs_of(state, names)
+        counts = [f"{names[key]} {len(found.found)}" for key, found in runs.items() if not found.is_own]
         if is_repeated(state) and counts:
             typer.echo(f"means over repeats under other seeds, where there are any: {', '.join(counts)}")

@@ -11,8 +11,8 @@ from sonar.cli.tables import show_table
 
 if TYPE_CHECKING:
     from sonar.evaluate.bootstrap import Interval
+    from sonar.search.records import CandidateKey
     from sonar.search.results import Ranked
-    from sonar.search.state import CandidateKey
 
 _TEXT = ("trial", "parameters")
 

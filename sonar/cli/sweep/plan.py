@@ -55,8 +55,7 @@ def plan(sweep: Sweep, options: RunOptions) -> None:
             measured = ray.get(ray.remote(probe).options(**held).remote(sweep.base, slots.threads))
     _print_search(sweep, options, first)
     _print_slots(slots, sweep)
-    total = sweep.num_trials + len(sweep.anchors)
-    forecast = forecast_disk(sweep.base, measured.size, total, slots.num_concurrent, keep_all=options.keep_all)
+    forecast = forecast_disk(sweep.base, measured.size, sweep.num_runs, slots.num_concurrent, keep_all=options.keep_all)
     folder = (options.storage / sweep.name).resolve()
     check_disk(forecast, next(one for one in (folder, *folder.parents) if one.exists()), typer.echo)
     try:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,7 +16,9 @@ from sonar.cli.options import (
     Assignments,
     Base,
     ConfigFile,
+    Converge,
     Data,
+    Halving,
     Prior,
     RayAddress,
     Storage,
@@ -68,35 +70,29 @@ def run_script(sweep: Sweep, act: Callable[[Sweep, RunOptions], None] | None = N
         concurrent: Annotated[int | None, typer.Option(help="Trials at a time; default: as many as fit.")] = None,
         sampler: Annotated[str | None, typer.Option(help="tpe, nsga2, nsga3, gp or random.")] = None,
         budget_hours: Annotated[float | None, typer.Option(help="Launch no trial after this many hours.")] = None,
-        converge: Annotated[
-            str | None, typer.Option(help="TRIALS:PERCENT, as in 8:1: stop once so many added less hypervolume.")
-        ] = None,
+        converge: Converge = None,
         warm_start: Annotated[Path | None, typer.Option(help="Folder of an earlier sweep to begin from.")] = None,
         audit: Annotated[int | None, typer.Option(help="Seeds of the base that are run first: the noise.")] = None,
-        halving: Annotated[
-            bool, typer.Option("--halving", help="Stop poor trials early; needs --set evaluation.every=STEPS.")
-        ] = False,
+        halving: Halving = False,
         mlflow: Annotated[str | None, typer.Option(help="Tracking URI; default: SQLite in the storage.")] = None,
     ) -> None:
         from sonar.search.convergence import parse_convergence
         from sonar.search.halving import HalvingConfig
         from sonar.search.prepare import Sources
         from sonar.search.settings import RunOptions
-        from sonar.search.space import SamplerName
 
         shaped = shrink(sweep) if smoke else sweep
-        shaped = replace(
-            shaped,
-            base=configure(shaped.base, config_file, assignments, base, tokenizer),
-            num_trials=shaped.num_trials if trials is None else trials,
-            name=name or sweep.name,
-            sampler=cast(SamplerName, sampler or sweep.sampler),
-            budget_hours=sweep.budget_hours if budget_hours is None else budget_hours,
-            converge=parse_convergence(converge) if converge else sweep.converge,
-            warm_start=str(warm_start) if warm_start else sweep.warm_start,
-            audit_seeds=sweep.audit_seeds if audit is None else audit,
-            halving=HalvingConfig() if halving else sweep.halving,
+        given = _given(
+            num_trials=trials,
+            name=name,
+            sampler=sampler,
+            budget_hours=budget_hours,
+            converge=parse_convergence(converge) if converge else None,
+            warm_start=str(warm_start) if warm_start else None,
+            audit_seeds=audit,
+            halving=HalvingConfig() if halving else None,
         )
+        shaped = replace(shaped, base=configure(shaped.base, config_file, assignments, base, tokenizer), **given)
         options = RunOptions(
             sources=Sources(sweep.domain, data, tuple(prior or ())),
             storage=storage,
@@ -113,6 +109,11 @@ def run_script(sweep: Sweep, act: Callable[[Sweep, RunOptions], None] | None = N
     script = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     script.command()(command)
     return script
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    """What the command line says; the rest is as the script has it."""
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def run_file(context: typer.Context, script: Annotated[Path, typer.Argument(help="A script with a SWEEP.")]) -> None:

@@ -24,7 +24,7 @@ def status(
     from sonar.search.owner import read_owner
     from sonar.search.progress import describe, duration
     from sonar.search.run import JOURNAL_FILE, read_sweep
-    from sonar.search.standing import num_expected, plain, standing
+    from sonar.search.standing import plain, standing
 
     state, owner = read_sweep(folder), read_owner(folder / JOURNAL_FILE)
     found = standing(state, owner, str(folder), time.time())
@@ -33,7 +33,7 @@ def status(
         return
     typer.echo(found.sentence)
     ends_in = "" if found.eta_s is None else f" | ETA {duration(found.eta_s)}"
-    typer.echo(describe(state, num_expected(state)) + ends_in)
+    typer.echo(describe(state) + ends_in)
     for record in state.trials.values():
         if record.status in ("failed", "paused"):
             typer.echo(f"  {record.trial_id} {record.status}: {record.reason}")
