@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sonar.data.audio import SHORT_BY_SECONDS
-from sonar.data.audio_errors import Quarantined
+from sonar.data.audio_errors import CHANGED, Quarantined
 from sonar.data.check import Checked
 from sonar.data.listing import Listed, list_folder
 from sonar.data.manifest import SUFFIXES, Clip, read_manifest
 from sonar.data.quarantine import stratum_name
+from sonar.data.recording import clip_too_long
 from sonar.data.scan import ScanOptions, check_files
 from sonar.data.splits import check_group_splits, complete_splits
 from sonar.data.storage import as_root, contained, exists, is_url, join, name_of, parent_of, relative
@@ -134,8 +135,7 @@ def _verify(clips: Sequence[Clip], root: str, options: ScanOptions) -> ScanResul
     for clip, file in zip(clips, files, strict=True):
         one = checked[file]
         if not one.reason and one.sha256 != clip.sha256:
-            reason = "the file has changed since its manifest was made; scan the corpus again"
-            one = one._replace(reason=reason, kind="changed")
+            one = one._replace(reason=CHANGED, kind="changed")
         one = _within(one, clip.start_s, clip.duration_s)
         if one.reason:
             seconds = clip.duration_s if one.seconds is None else one.seconds
@@ -169,12 +169,12 @@ def _clip(root: str, item: Listed, checked: Checked, corpus: str, domain: str) -
 
 
 def _within(checked: Checked, start_s: float, duration_s: float) -> Checked:
-    """Bad where the file ends before the clip does, see `decode_clip`."""
+    """Bad where the file ends before the clip does, see `Recording.clip`."""
     whole_s = checked.seconds or 0.0
     if checked.reason or (duration_s > 0 and start_s + duration_s <= whole_s + SHORT_BY_SECONDS):
         return checked
-    reason = f"the clip lasts to {start_s + duration_s:.2f} s, the file to {whole_s:.2f} s"
-    return checked._replace(reason=reason, kind="truncated")
+    error = clip_too_long(start_s + duration_s, whole_s)
+    return checked._replace(reason=str(error), kind=error.kind)
 
 
 def _quarantined(path: str, checked: Checked, corpus: str, labels: Sequence[str]) -> Quarantined:

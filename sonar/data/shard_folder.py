@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import shutil
 import tempfile
@@ -17,7 +16,7 @@ import fsspec
 import pyarrow as pa
 from pyarrow import fs
 
-from sonar.files import sync_folder
+from sonar.files import sha256_of_rest, sync_folder
 
 COPIED_AT_A_TIME = 1 << 20
 
@@ -85,11 +84,8 @@ class ShardFolder:
 
     def sha256(self, name: str) -> str:
         """64 hex digits of a file's bytes."""
-        digest = hashlib.sha256()
         with self.open(name) as file:
-            while chunk := file.read(COPIED_AT_A_TIME):
-                digest.update(chunk)
-        return digest.hexdigest()
+            return sha256_of_rest(file)
 
     def put(self, made: Path, name: str) -> None:
         """Copy a file of this machine to `name`: synced, under a temporary name first, then renamed."""
