@@ -91,7 +91,7 @@ def test_a_manifest_of_another_kind_is_refused_before_anything_is_read(scan: Sca
 
 
 def test_a_long_scan_says_how_far_it_is(scan: Scan, corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sonar.data.scan_progress.ScanLines.__init__.__defaults__", (0.0,))
+    monkeypatch.setattr("sonar.data.scan_progress.Lines.__init__.__defaults__", (0.0,))
     _, _, err = scan("birds", "--out", "birds/m.csv")
     assert "8/8 files (8 read) | 0.00 h |" in err.splitlines()[-1]
     monkeypatch.setattr("rich.console.Console.is_terminal", property(lambda console: True))

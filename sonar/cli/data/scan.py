@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from sonar.data.scan import ScanProgress
 
 _SHOWN = 20  # bad files on the terminal; the report has all
-_REFRESH_S = 0.1
 
 
 def register_scan(app: typer.Typer) -> None:
@@ -52,7 +50,7 @@ def scan(
     from sonar.data.storage import is_url
 
     stem = check_manifest_name(out)
-    with scan_progress(quiet=as_json) as report:
+    with scan_progress() as report:
         record = None if is_url(out) else f"{stem}.scan.jsonl"
         options = ScanOptions(record=record, report=report, limits=Limits(seconds=time_limit))
         found = scan_corpus(path, domain=domain, root=root, options=options)
@@ -92,26 +90,11 @@ def _tell(found: ScanResult, out: str, reports: list[str], as_json: bool) -> Non
 
 
 @contextmanager
-def scan_progress(*, quiet: bool) -> Iterator[Callable[[ScanProgress], None]]:
-    """A bar on a terminal, else a line at intervals, on stderr."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn
+def scan_progress() -> Iterator[Callable[[ScanProgress], None]]:
+    """Gives what hears how far a scan is."""
+    from sonar.cli.data.progress import told_lines
+    from sonar.data.scan_progress import describe
 
-    from sonar.data.scan_progress import ScanLines, describe
-
-    console = Console(stderr=True)
-    if quiet or not console.is_terminal:
-        yield ScanLines(lambda line: print(line, file=sys.stderr, flush=True))
-        return
-    began = shown = time.monotonic()
-    with Progress(BarColumn(), TextColumn("{task.description}"), console=console) as bar:
-        task: Any = bar.add_task("")
-
-        def report(progress: ScanProgress) -> None:
-            nonlocal shown
-            now = time.monotonic()
-            if now - shown > _REFRESH_S or progress.done == progress.total:
-                shown, line = now, describe(progress, now - began)
-                bar.update(task, total=progress.total, completed=progress.done, description=line)
-
-        yield report
+    began = time.monotonic()
+    with told_lines() as told:
+        yield lambda progress: told(progress.done, progress.total, describe(progress, time.monotonic() - began))
