@@ -82,7 +82,8 @@ def finish_scan(
     found: ScanResult, *, name: str, max_bad_fraction: float = MAX_BAD_FRACTION, seed: int = 0
 ) -> ScanResult:
     """The rest of `load_corpus`: too many bad files are refused, and what has no split gets one."""
-    refuse_bad_share(found.quarantine, len(found.clips) + len(found.quarantine), max_bad_fraction, name)
+    total = len(found.clips) + len(found.quarantine)
+    refuse_bad_share(found.quarantine, total, max_bad_fraction, f"files of {name} are unusable")
     clips = complete_splits(found.clips, seed=seed)
     check_group_splits(clips)
     return ScanResult(clips, found.quarantine)
@@ -113,17 +114,21 @@ def scan_listed(
     return ScanResult(clips, tuple(bad.values()))
 
 
-def refuse_bad_share(bad: Sequence[Quarantined], num_files: int, max_bad_fraction: float, name: str) -> None:
-    """Stop where more than `max_bad_fraction` of the `num_files` files of `name` are unusable, or all of them.
+def refuse_bad_share(bad: Sequence[Quarantined], total: int, max_bad_fraction: float, what: str) -> None:
+    """Stop where more than `max_bad_fraction` of the `total` items are bad, or all of them.
+
+    Args:
+        bad: the bad ones.
+        total: of good and bad ones.
+        max_bad_fraction: share that is allowed.
+        what: completes "3 of 4", as in "files of birds are unusable".
 
     Raises:
         ValueError: names the first of them.
     """
-    if len(bad) > max_bad_fraction * num_files or len(bad) == num_files:
+    if len(bad) > max_bad_fraction * total or len(bad) == total:
         shown = "; ".join(f"{item.path}: {item.reason}" for item in bad[:_SHOWN])
-        raise ValueError(
-            f"{len(bad)} of {num_files} files of {name} are unusable (allowed: {max_bad_fraction:.0%}): {shown}"
-        )
+        raise ValueError(f"{len(bad)} of {total} {what} (allowed: {max_bad_fraction:.0%}): {shown}")
 
 
 def _verify(clips: Sequence[Clip], root: str, options: ScanOptions) -> ScanResult:

@@ -120,13 +120,14 @@ def manifest_hash(clips: Iterable[Clip]) -> str:
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:12]
 
 
-def check_manifest_name(path: str | Path) -> str:
-    """The path without its suffix, for files beside the manifest.
+def beside_manifest(path: str | Path, ending: str) -> str:
+    """The path of a manifest with another ending, for files beside it; of a chained URL, its first part gets that.
 
     Raises:
         ManifestError: it has another suffix than .csv or .parquet.
     """
-    return str(path)[: -len(_suffix(str(path)))]
+    head, chained, rest = str(path).partition("::")
+    return f"{head[: -len(_suffix(head))]}{ending}{chained}{rest}"
 
 
 def _suffix(path: str) -> str:

@@ -156,7 +156,7 @@ def test_what_the_system_refuses_is_no_fault_of_a_table(
 ) -> None:
     full = OSError(errno.ENOSPC, "no space left on device")
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise full
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="no space left"):

@@ -66,10 +66,10 @@ def import_(
 
 def _read(importer: Importer, path: Path, out: Path, domain: str, options: ImportOptions) -> Imported:
     from sonar.data.importers.run import scan_import
-    from sonar.data.manifest import check_manifest_name
+    from sonar.data.manifest import beside_manifest
     from sonar.data.scan import ScanOptions
 
-    record = f"{check_manifest_name(str(out))}.scan.jsonl"
+    record = beside_manifest(out, ".scan.jsonl")
     with scan_progress() as report:
         return scan_import(
             importer, path, domain=domain, options=options, scan=ScanOptions(record=record, report=report)

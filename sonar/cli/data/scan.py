@@ -45,14 +45,13 @@ def scan(
     """
     from sonar.data.corpora import scan_corpus
     from sonar.data.guard import Limits
-    from sonar.data.manifest import check_manifest_name
+    from sonar.data.manifest import beside_manifest
     from sonar.data.scan import ScanOptions
     from sonar.data.storage import is_url
 
-    stem = check_manifest_name(out)
+    record = beside_manifest(out, ".scan.jsonl")
     with scan_progress() as report:
-        record = None if is_url(out) else f"{stem}.scan.jsonl"
-        options = ScanOptions(record=record, report=report, limits=Limits(seconds=time_limit))
+        options = ScanOptions(record=None if is_url(out) else record, report=report, limits=Limits(seconds=time_limit))
         found = scan_corpus(path, domain=domain, root=root, options=options)
     conclude(found, path, out, root=root, max_bad_fraction=max_bad_fraction, as_json=as_json)
 
@@ -62,10 +61,10 @@ def conclude(
 ) -> None:
     """Report what was left out, and write the manifest of the rest unless too much was."""
     from sonar.data.corpora import finish_scan
-    from sonar.data.manifest import check_manifest_name, write_manifest
+    from sonar.data.manifest import write_manifest
     from sonar.data.quarantine import write_quarantine
 
-    reports = write_quarantine(found.clips, found.quarantine, check_manifest_name(out))
+    reports = write_quarantine(found.clips, found.quarantine, out)
     if found.quarantine and not as_json:
         typer.echo(f"left out, see {reports[0]}:")
         for bad in found.quarantine[:_SHOWN]:
