@@ -16,6 +16,7 @@ import fsspec
 import pyarrow as pa
 from pyarrow import fs
 
+from sonar.data.storage import as_root, is_url
 from sonar.files import sha256_of_rest, sync_folder
 
 COPIED_AT_A_TIME = 1 << 20
@@ -32,14 +33,15 @@ class ShardFolder:
         """`place`: a path, or a URL such as s3://bucket/shards; what pyarrow does not know is asked of fsspec.
 
         Raises:
-            ValueError: no such protocol, or one whose package is not installed.
+            ValueError: no such protocol, or one whose package is not installed; or a URL that carries a password.
         """
         self.place = str(place)
         self.local: Path | None = None
-        if "://" not in self.place:
+        if not is_url(self.place):
             self.local = Path(place).absolute()
             self._filesystem, self._root = fs.LocalFileSystem(), str(self.local)
         else:
+            as_root(self.place)  # the place is told, and kept with what is trained: no password
             self._filesystem, self._root = _resolve(self.place)
             if isinstance(self._filesystem, fs.LocalFileSystem):
                 self.local = Path(self._root)
