@@ -26,10 +26,11 @@ import ray
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from sonar.data.audio import decode_clip, seconds_to_samples
+from sonar.data.audio import seconds_to_samples
 from sonar.data.corpora import load_corpus
 from sonar.data.manifest import Clip
 from sonar.data.prefetch import Prefetch
+from sonar.data.recording import decode_clip
 from sonar.data.shard_folder import ShardFolder
 from sonar.data.shard_parts import INDEX_SCHEMA
 from sonar.data.shard_summary import INDEX_FILE, LeftOut, write_summary

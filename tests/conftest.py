@@ -4,7 +4,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -28,6 +28,23 @@ def torch_on_one_thread() -> Iterator[None]:
 def root() -> Path:
     """Of the repository."""
     return Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def run_sonar(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Run `sonar ...` as a user does; gives its exit status, output and errors."""
+    from sonar import cli as cli_module
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["sonar", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli_module.cli()
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return run
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import re
-import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,7 +14,6 @@ import soundfile
 from PIL import Image
 from rich.console import Console
 
-from sonar import cli as cli_module
 from sonar.card_page import card_page
 from sonar.card_pictures import HEIGHT, WIDTH, Picture, choose, draw_classes, draw_clip, spectrogram
 from sonar.cli.data.card_tables import card_parts
@@ -176,18 +174,6 @@ def test_large_classes_are_drawn_where_not_all_can_be(clips: list[Clip], monkeyp
 
 
 @pytest.fixture
-def sonar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["sonar", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli_module.cli()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return run
-
-
-@pytest.fixture
 def manifest(clips: list[Clip]) -> Path:
     """Of the clips under plain names."""
     path = Path(clips[0].path).parent / "manifest.parquet"
@@ -196,8 +182,8 @@ def manifest(clips: list[Clip]) -> Path:
     return path
 
 
-def test_terminal_json_and_page_tell_the_same_numbers(sonar, manifest: Path, tmp_path: Path) -> None:
-    status, out, err = sonar(
+def test_terminal_json_and_page_tell_the_same_numbers(run_sonar, manifest: Path, tmp_path: Path) -> None:
+    status, out, err = run_sonar(
         *("data", "card", manifest, "--json", tmp_path / "card.json", "--html", tmp_path / "card.html"),
         *("--workers", 1, "--min-clips", 4, "--pictures", 1),
     )
@@ -234,6 +220,6 @@ def test_the_json_of_hostile_names_is_json(card: Card) -> None:
     assert json.loads(card_json(card))["origin"]["path"] == f"folder{EVIL}"
 
 
-def test_a_sampled_card_says_so(sonar, manifest: Path) -> None:
-    status, out, _ = sonar("data", "card", manifest, "--max-clips", 2, "--seed", 7, "--workers", 1)
+def test_a_sampled_card_says_so(run_sonar, manifest: Path) -> None:
+    status, out, _ = run_sonar("data", "card", manifest, "--max-clips", 2, "--seed", 7, "--workers", 1)
     assert status == 0 and "audio of 2 clips read, drawn by seed 7" in out

@@ -1,33 +1,24 @@
 """`sonar data scan` as a user has it."""
 
 import json
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from sonar import cli as cli_module
 from sonar.data.manifest import read_manifest
 
 Scan = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def scan(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Scan:
+def scan(run_sonar: Scan, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Scan:
     """Run `sonar data scan ...`; gives exit status, output and errors."""
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["sonar", "data", "scan", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli_module.cli()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return run
+    return partial(run_sonar, "data", "scan")
 
 
 @pytest.fixture
@@ -91,7 +82,7 @@ def test_a_manifest_of_another_kind_is_refused_before_anything_is_read(scan: Sca
 
 
 def test_a_long_scan_says_how_far_it_is(scan: Scan, corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sonar.data.scan_progress.ScanLines.__init__.__defaults__", (0.0,))
+    monkeypatch.setattr("sonar.data.scan_progress.Lines.__init__.__defaults__", (0.0,))
     _, _, err = scan("birds", "--out", "birds/m.csv")
     assert "8/8 files (8 read) | 0.00 h |" in err.splitlines()[-1]
     monkeypatch.setattr("rich.console.Console.is_terminal", property(lambda console: True))

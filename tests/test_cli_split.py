@@ -1,16 +1,15 @@
 """`sonar data split`: what it writes, what it says, and its exit status."""
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from sonar import cli as cli_module
 from sonar.data.audio import file_sha256
 from sonar.data.manifest import Clip, read_manifest, write_manifest
 
@@ -19,17 +18,9 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def split(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def split(run_sonar: Run) -> Run:
     """Run `sonar data split ...`; gives its exit status, output and errors."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["sonar", "data", "split", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli_module.cli()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return run
+    return partial(run_sonar, "data", "split")
 
 
 def clip(folder: Path, name: str, label: str, split: str = "", seed: int = 0, gain: float = 1.0) -> Clip:

@@ -5,7 +5,6 @@ Shapes: T samples, C channels.
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from sonar.data.audio_errors import AudioError as AudioError
 from sonar.data.audio_errors import Quarantined as Quarantined
 from sonar.data.containers import check_suffix, check_whole, counts_frames, mpeg_seconds, not_audio
 from sonar.data.storage import is_url, read_bytes
+from sonar.files import sha256_of_rest
 
 SAMPLE_RATE = 16_000  # Hz, of every model here
 MAX_SECONDS = 4 * 3600.0  # a longer clip is a recording that wants cutting, or a lying header
@@ -96,29 +96,27 @@ def check_audio(source: str | Path | bytes, name: str) -> AudioInfo:
     return opened.info._replace(duration_s=duration_s)
 
 
-def decode_clip(path: str | Path, start_s: float, duration_s: float) -> np.ndarray:
-    """(T,) float32 mono at 16 kHz: the part of a file that a manifest names.
-
-    Raises:
-        AudioError: as `decode_audio`, or the file ends before the part does.
-    """
-    waveform = decode_audio(path)
-    begin, length = seconds_to_samples(start_s), seconds_to_samples(duration_s)
-    cut = waveform[begin : begin + length]
-    if len(cut) == 0 or len(cut) < length - seconds_to_samples(SHORT_BY_SECONDS):
-        ends_s = len(waveform) / SAMPLE_RATE
-        raise AudioError(f"the clip lasts to {start_s + duration_s:.2f} s, the file to {ends_s:.2f} s", "truncated")
-    return cut
-
-
 def probe_audio(source: str | Path | bytes) -> AudioInfo:
     """Read the header only.
 
     Raises:
-        AudioError: missing, not a regular file, empty, not audio, or a header beyond what is read here.
+        AudioError: as `open_audio`.
+    """
+    with open_audio(source) as file:
+        return _header(file)
+
+
+@contextmanager
+def open_audio(source: str | Path | bytes) -> Iterator[soundfile.SoundFile]:
+    """A file before its first sample, with a header that is believed.
+
+    Raises:
+        AudioError: missing, not a regular file, empty, not audio, or a header beyond what is read here; also where the
+            block fails to decode it.
     """
     with _open(source) as raw, _sound_file(source, raw) as file:
-        return _header(file)
+        _header(file)
+        yield file
 
 
 def file_sha256(path: str | Path) -> str:
@@ -127,11 +125,8 @@ def file_sha256(path: str | Path) -> str:
     Raises:
         AudioError: missing, not a regular file, or empty.
     """
-    digest = hashlib.sha256()
     with _open(path) as file:
-        while chunk := file.read(2**20):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return sha256_of_rest(file)
 
 
 class _Opened(NamedTuple):

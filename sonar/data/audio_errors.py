@@ -20,6 +20,7 @@ Kind = Literal[
     "memory",
     "changed",  # since its manifest was made
 ]
+CHANGED = "the file has changed since its manifest was made; scan the corpus again"
 
 
 class AudioError(ValueError):

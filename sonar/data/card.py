@@ -22,7 +22,7 @@ from sonar.data.card_sound import summarise_sounds
 from sonar.data.corpora import scan_corpus
 from sonar.data.guard import Guard, Limits
 from sonar.data.leakage import Run
-from sonar.data.manifest import SUFFIXES, Clip, check_manifest_name, manifest_hash, read_manifest
+from sonar.data.manifest import SUFFIXES, Clip, beside_manifest, manifest_hash, read_manifest
 from sonar.data.splits import complete_splits
 from sonar.data.storage import exists, read_bytes
 
@@ -95,7 +95,7 @@ def read_source(path: str | Path) -> Source:
     """
     path = str(path)
     if path.partition("::")[0].endswith(SUFFIXES):
-        clips, quarantine = read_manifest(path), _left_out(f"{check_manifest_name(path)}.quarantine.json")
+        clips, quarantine = read_manifest(path), _left_out(beside_manifest(path, ".quarantine.json"))
     else:
         clips, found = scan_corpus(path, domain="new")
         quarantine = tuple(BadFile(path=one.path, reason=one.reason, sha256=one.sha256) for one in found)

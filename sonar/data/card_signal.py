@@ -5,7 +5,6 @@ Shapes: C channels, n samples of a block, F frames, Q frequency bins.
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,8 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import soundfile
 
-from sonar.data.audio import SHORT_BY_SECONDS, AudioError, probe_audio, seconds_to_samples
-from sonar.data.storage import is_url, read_bytes
+from sonar.data.audio import SHORT_BY_SECONDS, AudioError, open_audio, seconds_to_samples
 
 ENCODER_HZ = 8_000.0  # half of the 16 kHz of every model here: nothing above it is heard
 FLOOR_DBFS = -120.0  # the lowest level told: 24-bit audio ends near -146, 16-bit near -98
@@ -85,20 +83,12 @@ def open_part(path: str, start_s: float, duration_s: float) -> Iterator[Part]:
     """The part of a file, or of what lies at a URL, that a manifest names.
 
     Raises:
-        AudioError: as `probe_audio`, or what is there cannot be decoded.
+        AudioError: as `open_audio`.
     """
-    try:
-        source = read_bytes(path) if is_url(path) else path
-    except OSError as error:
-        raise AudioError(f"cannot be read: {error}", "missing") from error
-    probe_audio(source)
-    try:
-        with soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
-            file.seek(min(seconds_to_samples(start_s, file.samplerate), file.frames))
-            num_samples = seconds_to_samples(duration_s, file.samplerate)
-            yield Part(file.samplerate, file.channels, _blocks(file, num_samples))
-    except soundfile.LibsndfileError as error:
-        raise AudioError(f"cannot be decoded: {error.error_string.strip()}") from error
+    with open_audio(path) as file:
+        file.seek(min(seconds_to_samples(start_s, file.samplerate), file.frames))
+        num_samples = seconds_to_samples(duration_s, file.samplerate)
+        yield Part(file.samplerate, file.channels, _blocks(file, num_samples))
 
 
 def _blocks(file: soundfile.SoundFile, num_samples: int) -> Iterator[np.ndarray]:

@@ -5,15 +5,12 @@ Imported by worker processes: no Arrow here.
 
 from __future__ import annotations
 
-import hashlib
-import os
 from typing import NamedTuple
 
-from sonar.data.audio import check_audio, file_sha256, probe_audio
+from sonar.data.audio import check_audio, probe_audio
 from sonar.data.audio_errors import AudioError, Kind
-from sonar.data.storage import PathError, Stat, contained, is_url, read_bytes, stat
-
-HELD_BYTES = 64 * 2**20  # a larger local file is read twice, hash and audio, and not held in memory
+from sonar.data.recording import read_source, source_sha256, version_of
+from sonar.data.storage import PathError, Stat, contained
 
 
 class Job(NamedTuple):
@@ -52,11 +49,11 @@ def check_file(job: Job) -> Checked | None:
     sha256, source = "", None
     try:
         path = contained(job.file, job.root)
-        version = _version(path)
+        version = version_of(path)
         if version == job.known and version.stamp:
             return None
-        source = _content(path, version.size)
-        sha256 = hashlib.sha256(source).hexdigest() if isinstance(source, bytes) else file_sha256(source)
+        source = read_source(path, version.size)
+        sha256 = source_sha256(source)
         info = check_audio(source, job.file)
     except PathError as error:
         return Checked(None, reason=str(error), kind="outside")
@@ -65,25 +62,6 @@ def check_file(job: Job) -> Checked | None:
         seconds = 0.0 if error.kind in ("empty", "no samples") else _declared_seconds(source)
         return Checked(lasting, sha256, seconds, reason=str(error), kind=error.kind)
     return Checked(version, sha256, info.duration_s, info.sample_rate, info.channels)
-
-
-def _version(path: str) -> Stat:
-    try:
-        return stat(path)
-    except FileNotFoundError as error:
-        raise AudioError("no such file", "missing") from error
-    except OSError as error:
-        raise AudioError(f"cannot be read: {error}", "missing") from error
-
-
-def _content(path: str, size: int) -> bytes | str:
-    """The bytes of a file that is worth holding in memory, else its path."""
-    if not is_url(path) and (size > HELD_BYTES or size == 0 or not os.path.isfile(path)):
-        return path
-    try:
-        return read_bytes(path)
-    except OSError as error:
-        raise AudioError(f"cannot be read: {error}", "missing") from error
 
 
 def _declared_seconds(source: bytes | str | None) -> float | None:

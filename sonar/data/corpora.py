@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sonar.data.audio import SHORT_BY_SECONDS
-from sonar.data.audio_errors import Quarantined
+from sonar.data.audio_errors import CHANGED, Quarantined
 from sonar.data.check import Checked
 from sonar.data.listing import Listed, list_folder
 from sonar.data.manifest import SUFFIXES, Clip, read_manifest
 from sonar.data.quarantine import stratum_name
+from sonar.data.recording import clip_too_long
 from sonar.data.scan import ScanOptions, check_files
 from sonar.data.splits import check_group_splits, complete_splits
 from sonar.data.storage import as_root, contained, exists, is_url, join, name_of, parent_of, relative
@@ -81,7 +82,8 @@ def finish_scan(
     found: ScanResult, *, name: str, max_bad_fraction: float = MAX_BAD_FRACTION, seed: int = 0
 ) -> ScanResult:
     """The rest of `load_corpus`: too many bad files are refused, and what has no split gets one."""
-    refuse_bad_share(found.quarantine, len(found.clips) + len(found.quarantine), max_bad_fraction, name)
+    total = len(found.clips) + len(found.quarantine)
+    refuse_bad_share(found.quarantine, total, max_bad_fraction, f"files of {name} are unusable")
     clips = complete_splits(found.clips, seed=seed)
     check_group_splits(clips)
     return ScanResult(clips, found.quarantine)
@@ -112,17 +114,21 @@ def scan_listed(
     return ScanResult(clips, tuple(bad.values()))
 
 
-def refuse_bad_share(bad: Sequence[Quarantined], num_files: int, max_bad_fraction: float, name: str) -> None:
-    """Stop where more than `max_bad_fraction` of the `num_files` files of `name` are unusable, or all of them.
+def refuse_bad_share(bad: Sequence[Quarantined], total: int, max_bad_fraction: float, what: str) -> None:
+    """Stop where more than `max_bad_fraction` of the `total` items are bad, or all of them.
+
+    Args:
+        bad: the bad ones.
+        total: of good and bad ones.
+        max_bad_fraction: share that is allowed.
+        what: completes "3 of 4", as in "files of birds are unusable".
 
     Raises:
         ValueError: names the first of them.
     """
-    if len(bad) > max_bad_fraction * num_files or len(bad) == num_files:
+    if len(bad) > max_bad_fraction * total or len(bad) == total:
         shown = "; ".join(f"{item.path}: {item.reason}" for item in bad[:_SHOWN])
-        raise ValueError(
-            f"{len(bad)} of {num_files} files of {name} are unusable (allowed: {max_bad_fraction:.0%}): {shown}"
-        )
+        raise ValueError(f"{len(bad)} of {total} {what} (allowed: {max_bad_fraction:.0%}): {shown}")
 
 
 def _verify(clips: Sequence[Clip], root: str, options: ScanOptions) -> ScanResult:
@@ -134,8 +140,7 @@ def _verify(clips: Sequence[Clip], root: str, options: ScanOptions) -> ScanResul
     for clip, file in zip(clips, files, strict=True):
         one = checked[file]
         if not one.reason and one.sha256 != clip.sha256:
-            reason = "the file has changed since its manifest was made; scan the corpus again"
-            one = one._replace(reason=reason, kind="changed")
+            one = one._replace(reason=CHANGED, kind="changed")
         one = _within(one, clip.start_s, clip.duration_s)
         if one.reason:
             seconds = clip.duration_s if one.seconds is None else one.seconds
@@ -169,12 +174,12 @@ def _clip(root: str, item: Listed, checked: Checked, corpus: str, domain: str) -
 
 
 def _within(checked: Checked, start_s: float, duration_s: float) -> Checked:
-    """Bad where the file ends before the clip does, see `decode_clip`."""
+    """Bad where the file ends before the clip does, see `Recording.clip`."""
     whole_s = checked.seconds or 0.0
     if checked.reason or (duration_s > 0 and start_s + duration_s <= whole_s + SHORT_BY_SECONDS):
         return checked
-    reason = f"the clip lasts to {start_s + duration_s:.2f} s, the file to {whole_s:.2f} s"
-    return checked._replace(reason=reason, kind="truncated")
+    error = clip_too_long(start_s + duration_s, whole_s)
+    return checked._replace(reason=str(error), kind=error.kind)
 
 
 def _quarantined(path: str, checked: Checked, corpus: str, labels: Sequence[str]) -> Quarantined:

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sonar.data.audio import AudioError, Quarantined, decode_clip
+from sonar.data.audio import AudioError, Quarantined
 from sonar.data.manifest import SPLITS, Clip
 from sonar.data.near_duplicates import MIN_DISTINCT, MIN_FRAMES, Fingerprint, fingerprint, index_in_parts
+from sonar.data.recording import last_recording
 
 Run = Callable[[Callable[[Clip], Any], Iterable[Clip]], Iterable[Any]]  # as `map`, in order
 
@@ -103,7 +104,7 @@ def duplicate_report(clips: Sequence[Clip], *, run: Run = map) -> DuplicateRepor
 
 def _print(clip: Clip) -> _Print | AudioError:
     try:
-        waveform = decode_clip(clip.path, clip.start_s, clip.duration_s)
+        waveform = last_recording(clip.path).clip(clip.start_s, clip.duration_s)
     except AudioError as error:
         return error
     samples = waveform + np.float32(0)  # -0.0 and 0.0 are one sample

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from sonar.data.manifest import SPLITS, ManifestError
-from sonar.data.storage import as_root, exists, join, list_files, read_bytes
+from sonar.data.csv_table import ManifestError, read_csv
+from sonar.data.manifest import SPLITS
+from sonar.data.storage import as_root, exists, join, list_files
 
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff"})
 SPLIT_NAMES = {"valid": "dev", "validation": "dev", "val": "dev"} | {name: name for name in SPLITS}
@@ -53,12 +52,10 @@ def list_folder(root: str | Path) -> list[Listed]:
 
 def _from_table(table: str) -> Iterator[Listed]:
     """Rows of a metadata.csv; a split is given in all of them or in none."""
-    reader = csv.DictReader(io.StringIO(read_bytes(table).decode("utf-8-sig"), newline=""))
-    columns = reader.fieldnames or ()
+    columns, rows = read_csv(table)
     for column in ("file", "label"):
         if column not in columns:
             raise ManifestError(f"{table} lacks the column {column!r}; it has {', '.join(columns)}")
-    rows = list(reader)
     seen: set[str] = set()
     for number, row in enumerate(rows, start=1):
         place, name, given = f"{table}, row {number}", row["file"], row.get("split") or ""

@@ -15,15 +15,13 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sonar.data.csv_table import ManifestError as ManifestError
+from sonar.data.csv_table import read_csv
 from sonar.data.storage import PathError, as_root, contained, exists, parent_of, read_bytes, relative, write_bytes
 
 SUFFIXES = (".csv", ".parquet")
 SPLITS = ("train", "dev", "test")
 LABEL_SEPARATOR = ";"
-
-
-class ManifestError(ValueError):
-    """A manifest that cannot be used; names the file, row and column."""
 
 
 class Clip(NamedTuple):
@@ -120,13 +118,14 @@ def manifest_hash(clips: Iterable[Clip]) -> str:
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:12]
 
 
-def check_manifest_name(path: str | Path) -> str:
-    """The path without its suffix, for files beside the manifest.
+def beside_manifest(path: str | Path, ending: str) -> str:
+    """The path of a manifest with another ending, for files beside it; of a chained URL, its first part gets that.
 
     Raises:
         ManifestError: it has another suffix than .csv or .parquet.
     """
-    return str(path)[: -len(_suffix(str(path)))]
+    head, chained, rest = str(path).partition("::")
+    return f"{head[: -len(_suffix(head))]}{ending}{chained}{rest}"
 
 
 def _suffix(path: str) -> str:
@@ -147,8 +146,7 @@ def _read_rows(path: str) -> list[dict[str, Any]]:
 
 
 def _read_csv(path: str) -> list[dict[str, Any]]:
-    text = io.StringIO(read_bytes(path).decode("utf-8-sig"), newline="")
-    rows: list[dict[str, Any]] = list(csv.DictReader(text))
+    rows = read_csv(path).rows
     for number, row in enumerate(rows, start=1):
         if None in row or None in row.values():
             raise ManifestError(f"{path}, row {number} does not have one value for each column")

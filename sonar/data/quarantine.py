@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from sonar.data.audio_errors import Quarantined
-from sonar.data.manifest import Clip
+from sonar.data.manifest import Clip, beside_manifest
 from sonar.data.storage import write_bytes
 
 
@@ -59,8 +59,8 @@ def total(strata: dict[str, Loss]) -> Loss:
     return Loss(*(sum(column) for column in zip(*strata.values(), strict=True))) if strata else Loss(0, 0, 0.0, 0.0, 0)
 
 
-def write_quarantine(clips: Sequence[Clip], quarantine: Sequence[Quarantined], stem: str) -> list[str]:
-    """Write `STEM.quarantine.json` (totals, strata, files) and `.csv` (files); an earlier report is replaced.
+def write_quarantine(clips: Sequence[Clip], quarantine: Sequence[Quarantined], manifest: str) -> list[str]:
+    """Write `.quarantine.json` (totals, strata, files) and `.csv` (files) beside a manifest; earlier ones are replaced.
 
     Returns:
         The two paths.
@@ -75,7 +75,7 @@ def write_quarantine(clips: Sequence[Clip], quarantine: Sequence[Quarantined], s
     writer = csv.DictWriter(text, Quarantined._fields, lineterminator="\n")
     writer.writeheader()
     writer.writerows(bad._asdict() for bad in quarantine)
-    paths = [f"{stem}.quarantine.json", f"{stem}.quarantine.csv"]
+    paths = [beside_manifest(manifest, f".quarantine.{kind}") for kind in ("json", "csv")]
     for path, written in zip(paths, (json.dumps(content, indent=1) + "\n", text.getvalue()), strict=True):
         write_bytes(path, written.encode())
     return paths

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import io
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 import soundfile
 
-from sonar.data.audio import SAMPLE_RATE, AudioError, decode_clip, file_sha256
-from sonar.data.audio_errors import Kind
-from sonar.data.storage import Stat, stat
+from sonar.data.audio import SAMPLE_RATE
+from sonar.data.audio_errors import CHANGED, AudioError, Kind
+from sonar.data.recording import decode_clip, last_recording
 
 WAV_HEADER_BYTES = 44  # of the files that are made here
 
@@ -39,18 +38,14 @@ Encoded = bytes | BadClip
 def encode_slice(asked: AudioSlice) -> Encoded:
     """WAV bytes of a clip; no file makes this raise."""
     try:
-        found = _sha256_once(asked.path, stat(asked.path))
-    except FileNotFoundError:
-        return BadClip("no such file", "missing", settled=False)
-    except OSError as error:
-        return BadClip(f"cannot be opened: {error}", "missing", settled=False)
+        recording = last_recording(asked.path)
+        is_same = recording.sha256 == asked.sha256
     except AudioError as error:
         return BadClip(str(error), error.kind, settled=False)
-    if found != asked.sha256:
-        reason = "the file has changed since its manifest was made; scan the corpus again"
-        return BadClip(reason, "changed", settled=False)
+    if not is_same:
+        return BadClip(CHANGED, "changed", settled=False)
     try:
-        return encode_wav(decode_clip(asked.path, asked.start_s, asked.duration_s))
+        return encode_wav(recording.clip(asked.start_s, asked.duration_s))
     except AudioError as error:
         return BadClip(str(error), error.kind, settled=True)
 
@@ -77,9 +72,3 @@ def encode_wav(waveform: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     soundfile.write(buffer, samples, SAMPLE_RATE, format="WAV", subtype="PCM_16")
     return buffer.getvalue()
-
-
-@lru_cache(maxsize=1)
-def _sha256_once(path: str, version: Stat) -> str:
-    """The clips of one recording come one after the other: its file is read for the first of them only."""
-    return file_sha256(path)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from sonar.data.shard_folder import COPIED_AT_A_TIME, ShardFolder, only_one
 from sonar.data.shard_summary import SUMMARY_FILE, ShardFile, ShardSummary, read_summary
+from sonar.data.storage import PathError, contained
 from sonar.files import whole_folder
 
 CACHE_VARIABLE = "SONAR_CACHE"  # environment: folder for copies; ~/.cache/sonar without it
@@ -59,9 +60,13 @@ def _copy_all(folder: ShardFolder, summary: ShardSummary, copy: Path) -> None:
 
 
 def _copy(folder: ShardFolder, name: str, expected: ShardFile, target: Path) -> None:
-    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-        raise ValueError(f"{folder} names a file outside itself, {name}; shards that are copied hold all their files")
-    digest, path = hashlib.sha256(), target / name
+    try:
+        path = Path(contained(name, target))
+    except PathError as error:
+        raise ValueError(
+            f"{folder} names a file outside itself, {name}; shards that are copied hold all their files"
+        ) from error
+    digest = hashlib.sha256()
     path.parent.mkdir(parents=True, exist_ok=True)
     with folder.open(name) as source, path.open("wb") as file:
         while chunk := source.read(COPIED_AT_A_TIME):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import shutil
 import tempfile
@@ -17,7 +16,8 @@ import fsspec
 import pyarrow as pa
 from pyarrow import fs
 
-from sonar.files import sync_folder
+from sonar.data.storage import as_root, is_url
+from sonar.files import sha256_of_rest, sync_folder
 
 COPIED_AT_A_TIME = 1 << 20
 
@@ -33,14 +33,15 @@ class ShardFolder:
         """`place`: a path, or a URL such as s3://bucket/shards; what pyarrow does not know is asked of fsspec.
 
         Raises:
-            ValueError: no such protocol, or one whose package is not installed.
+            ValueError: no such protocol, or one whose package is not installed; or a URL that carries a password.
         """
         self.place = str(place)
         self.local: Path | None = None
-        if "://" not in self.place:
+        if not is_url(self.place):
             self.local = Path(place).absolute()
             self._filesystem, self._root = fs.LocalFileSystem(), str(self.local)
         else:
+            as_root(self.place)  # the place is told, and kept with what is trained: no password
             self._filesystem, self._root = _resolve(self.place)
             if isinstance(self._filesystem, fs.LocalFileSystem):
                 self.local = Path(self._root)
@@ -85,11 +86,8 @@ class ShardFolder:
 
     def sha256(self, name: str) -> str:
         """64 hex digits of a file's bytes."""
-        digest = hashlib.sha256()
         with self.open(name) as file:
-            while chunk := file.read(COPIED_AT_A_TIME):
-                digest.update(chunk)
-        return digest.hexdigest()
+            return sha256_of_rest(file)
 
     def put(self, made: Path, name: str) -> None:
         """Copy a file of this machine to `name`: synced, under a temporary name first, then renamed."""

@@ -19,6 +19,7 @@ from sonar.data.manifest import SCHEMA, Clip
 from sonar.data.shard_audio import WAV_HEADER_BYTES, BadClip, Encoded
 from sonar.data.shard_folder import ShardFolder
 from sonar.data.shard_plan import BYTES_PER_SAMPLE, Part
+from sonar.files import sha256_of
 
 RECORDS = "_parts"  # folder of the records, while the shards are unfinished
 _END_BYTES = 108  # of a clip's first and last bytes, which it is found by
@@ -80,8 +81,7 @@ def write_part(part: Part, folder: ShardFolder, encode: Encode) -> PartRecord:
         made = scratch / "part.parquet"
         rows = _write_audio(part, made, encode)
         if any(not row["reason"] for row in rows):
-            local = ShardFolder(scratch)
-            record = PartRecord(_table(rows), part.file, local.sha256(made.name), made.stat().st_size)
+            record = PartRecord(_table(rows), part.file, sha256_of(made), made.stat().st_size)
             folder.put(made, part.file)
         else:
             record = PartRecord(_table(rows), "", "", 0)
@@ -131,7 +131,7 @@ def finished_parts(parts: Iterable[Part], folder: ShardFolder) -> dict[str, Part
         if _record_file(part.key) in sizes:
             try:
                 record = read_record(part.key, folder)
-            except (pa.ArrowInvalid, ValueError):  # cut off by a disk that lost power
+            except ValueError:  # cut off by a disk that lost power
                 continue
             is_whole = not record.file or sizes.get(record.file) == record.num_bytes
             if is_whole and all(record.rows["settled"].to_pylist()):

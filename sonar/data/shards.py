@@ -28,7 +28,7 @@ import ray.data
 
 from sonar.data.audio import AudioError, Quarantined
 from sonar.data.clip_table import ClipTable
-from sonar.data.corpora import MAX_BAD_FRACTION
+from sonar.data.corpora import MAX_BAD_FRACTION, refuse_bad_share
 from sonar.data.guard import Guard
 from sonar.data.manifest import Clip, manifest_hash
 from sonar.data.quarantine import stratum_name
@@ -46,7 +46,6 @@ from sonar.data.shard_parts import (
 from sonar.data.shard_plan import Part, cut, plan_parts, stratum_of
 from sonar.data.shard_summary import SUMMARY_FILE, LeftOut, ShardFile, ShardSummary, read_summary, write_summary
 
-_SHOWN = 5  # bad clips that an error names
 _CHUNK = 8  # clips that travel to the decoding process together, some milliseconds each
 
 
@@ -158,18 +157,13 @@ class _Tally:
     def __init__(self, num_clips: int, max_bad_fraction: float, on_progress: Callable[[Progress], None]) -> None:
         self._num_clips, self._max_bad_fraction, self._on_progress = num_clips, max_bad_fraction, on_progress
         self._num_done = 0
-        self._bad: list[dict[str, str]] = []
+        self._bad: list[Quarantined] = []
 
     def add(self, record: PartRecord) -> None:
         self._num_done += record.rows.num_rows
-        self._bad += [row for row in record.rows.select(("path", "reason")).to_pylist() if row["reason"]]
+        self._bad += map(_quarantined, record.rows.filter(pc.not_equal(record.rows["reason"], "")).to_pylist())
         self._on_progress(Progress(self._num_done, len(self._bad), self._num_clips))
-        if len(self._bad) > self._max_bad_fraction * self._num_clips or len(self._bad) == self._num_clips:
-            shown = "; ".join(f"{row['path']}: {row['reason']}" for row in self._bad[:_SHOWN])
-            raise ValueError(
-                f"{len(self._bad)} of {self._num_clips} clips are unreadable (allowed: {self._max_bad_fraction:.0%}): "
-                f"{shown}"
-            )
+        refuse_bad_share(self._bad, self._num_clips, self._max_bad_fraction, "clips are unreadable")
 
 
 def _pass(parts: Sequence[Part], folder: ShardFolder, concurrency: int | None) -> Generator[str, None, None]:

@@ -12,7 +12,6 @@ from sonar.data.audio import (
     AudioError,
     check_audio,
     decode_audio,
-    decode_clip,
     file_sha256,
     probe_audio,
     seconds_to_samples,
@@ -196,14 +195,6 @@ def test_missing_file_and_folder_are_named(tmp_path: Path) -> None:
 def test_probe_reads_the_header_of_the_file(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", np.zeros((22_050, 2)), 44_100)
     assert probe_audio(tmp_path / "a.wav") == (0.5, 44_100, 2)
-
-
-def test_a_clip_is_the_part_that_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "a.wav"
-    path.write_bytes(encode(noise(16_000)))
-    assert np.array_equal(decode_clip(path, 0.25, 0.5), decode_audio(path)[4_000:12_000])
-    with pytest.raises(AudioError, match=r"lasts to 1.25 s, the file to 1.00 s"):
-        decode_clip(path, 0.75, 0.5)
 
 
 def test_seconds_round_to_the_nearest_sample() -> None:

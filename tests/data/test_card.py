@@ -80,8 +80,11 @@ def test_of_a_manifest_that_no_scan_wrote_it_is_not_known_what_was_left_out(card
 
 def test_the_report_of_a_scan_beside_its_manifest_is_told(corpus: Path, copied: Path) -> None:
     bad = Quarantined("birds/owl/9.wav", "empty file", "")
-    write_quarantine(read_manifest(copied / "manifest.csv"), [bad], str(copied / "manifest"))
-    assert read_source(copied / "manifest.csv").quarantine == (BadFile(path=bad.path, reason=bad.reason, sha256=""),)
+    write_quarantine(read_manifest(copied / "manifest.csv"), [bad], str(copied / "manifest.csv"))
+    told = (BadFile(path=bad.path, reason=bad.reason, sha256=""),)
+    assert read_source(copied / "manifest.csv").quarantine == told
+    shutil.make_archive(str(copied.parent / "packed"), "zip", copied)
+    assert read_source(f"zip://manifest.csv::{copied.parent / 'packed.zip'}").quarantine == told
 
 
 def test_clips_without_a_split_get_the_one_that_training_would_give_them(copied: Path, corpus: Path) -> None:

@@ -18,6 +18,7 @@ from sonar.data.guard import Guard
 from sonar.data.leakage import duplicate_report
 from sonar.data.manifest import Clip
 from sonar.data.near_duplicates import Fingerprint, FingerprintIndex, index_in_parts
+from sonar.data.recording import decode_clip
 
 RATE = 16_000
 MakeClip = Callable[..., Clip]
@@ -189,7 +190,7 @@ def test_pairs_are_those_of_every_clip_against_every_other(
     cuts = [(0, 0, 3.0), (0, 1, 2.0), (1, 0, 3.0), (1, 0.5, 2.0), (2, 0, 2.5), (0, 0.5, 1.5)]
     waves = [recording(seed, 4.0)[round(begin * RATE) :][: round(length * RATE)] for seed, begin, length in cuts]
     clips = [write(f"{i}.wav", wave) for i, wave in enumerate(waves)]
-    prints = [leakage.fingerprint(leakage.decode_clip(clip.path, 0.0, clip.duration_s)) for clip in clips]
+    prints = [leakage.fingerprint(decode_clip(clip.path, 0.0, clip.duration_s)) for clip in clips]
     expected = {
         (one, other)
         for one, other in combinations(range(len(clips)), 2)

@@ -1,14 +1,13 @@
 """`sonar data import`: what it writes, says and refuses; and the table of the documentation."""
 
 import json
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from published import TREES, write_noise
 
-from sonar import cli as cli_module
 from sonar.data.importers import IMPORTERS
 from sonar.data.manifest import read_manifest
 
@@ -16,17 +15,9 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def sonar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def sonar(run_sonar: Run) -> Run:
     """Run `sonar data import ...`; gives its exit status, output and errors."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["sonar", "data", "import", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli_module.cli()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return run
+    return partial(run_sonar, "data", "import")
 
 
 def test_a_corpus_becomes_a_manifest_with_the_chosen_fold(sonar: Run, tmp_path: Path) -> None:

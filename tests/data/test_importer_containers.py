@@ -1,5 +1,6 @@
 """Audio inside Parquet, Arrow and tar: what `datasets` and tarfile wrote comes out whole, and nothing else does."""
 
+import errno
 import gzip
 import io
 import json
@@ -125,6 +126,45 @@ def test_a_broken_table_is_quarantined_and_the_others_survive(tmp_path: Path, so
     assert [item.group for item in listing.files] == ["b.parquet:0", "b.parquet:1"]
     assert [bad.path for bad in listing.refused] == ["a.parquet"]
     assert listing.refused[0].reason.startswith("the table is broken at row 0: ")
+
+
+@pytest.fixture
+def damaged(tmp_path: Path, sounds: list[bytes]) -> Path:
+    """Two row groups, of eight rows and one; of the last one the compressed page is not what was written."""
+    rows = [{"bytes": data, "path": "a.wav"} for data in (*[sounds[0]] * 8, b"\0" * 10_000)]
+    path = tmp_path / "p" / "a.parquet"
+    path.parent.mkdir()
+    pq.write_table(pa.table({"audio": rows}), path, compression="snappy", use_dictionary=False, row_group_size=8)
+    begin = pq.read_metadata(path).row_group(1).column(0).data_page_offset
+    content = bytearray(path.read_bytes())
+    content[begin + 60 : begin + 200] = b"\xff" * 140
+    path.write_bytes(content)
+    return path.parent
+
+
+def test_a_damaged_page_costs_what_follows_and_not_the_rows_before_it(
+    damaged: Path, tmp_path: Path, sounds: list[bytes]
+) -> None:
+    listing = read("huggingface", damaged, tmp_path / "out")
+    assert bytes_of(listing) == [sounds[0]] * 8
+    assert [bad.path for bad in listing.refused] == ["a.parquet"]
+    assert listing.refused[0].reason.startswith("the table is broken at row 8: ")
+
+
+def test_what_the_system_refuses_is_no_fault_of_a_table(
+    damaged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = OSError(errno.ENOSPC, "no space left on device")
+
+    def fail(*_: object, **__: object) -> None:
+        raise full
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="no space left"):
+        patch.setattr("sonar.data.importers.unpack.write_whole_file", fail)
+        read("huggingface", damaged, tmp_path / "out")
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", fail)
+    with pytest.raises(OSError, match="no space left"):
+        read("huggingface", damaged, tmp_path / "out")
 
 
 @pytest.mark.parametrize("name", ["../../../evil.wav", "/etc/evil.wav", "..", "a\0b.wav", "x" * 300 + ".wav", ""])

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sonar.data.listing import list_folder
 from sonar.data.manifest import SCHEMA, Clip, ManifestError, manifest_hash, read_manifest, write_manifest
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["C"]), min_size=1, max_size=12)
@@ -136,3 +137,11 @@ def test_a_label_that_csv_cannot_hold_is_refused(tmp_path: Path, make_clip: Call
         write_manifest([clip], tmp_path / "m.csv")
     write_manifest([clip], tmp_path / "m.parquet")
     assert read_manifest(tmp_path / "m.parquet")[0].labels == ("a;b",)
+
+
+@pytest.mark.parametrize("content", [b"clip_id,path\nc,\xff\n", b"clip_id,path\nc," + b"x" * 200_000 + b"\n"])
+def test_what_is_no_table_of_text_is_named(tmp_path: Path, content: bytes) -> None:
+    for name, read in (("m.csv", read_manifest), ("metadata.csv", lambda path: list_folder(path.parent))):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ManifestError, match=f"{name} is no table of text: "):
+            read(tmp_path / name)

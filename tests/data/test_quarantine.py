@@ -106,7 +106,7 @@ def test_a_name_that_is_no_text_is_left_out_and_shown(tmp_path: Path, write_audi
     clips, (bad,) = scan_corpus(tmp_path / "corpus", domain="bio", options=ScanOptions(workers=1))
     assert len(clips) == 1
     assert "is no text that a manifest can hold; rename the file" in bad.reason
-    write_quarantine(clips, (bad,), str(tmp_path / "m"))
+    write_quarantine(clips, (bad,), str(tmp_path / "m.csv"))
     assert r"\udcff.wav" in (tmp_path / "m.quarantine.csv").read_text()
 
 
@@ -151,7 +151,7 @@ def test_losses_are_summed_by_stratum(make_clip: Callable[..., Clip]) -> None:
 
 def test_the_report_has_every_file_and_replaces_the_last_one(tmp_path: Path, make_clip: Callable[..., Clip]) -> None:
     bad = (Quarantined('a,"b".wav', "why, then", "0" * 64, "corrupt", "birds/wren", 1.5),)
-    paths = write_quarantine([make_clip()], bad, str(tmp_path / "m"))
+    paths = write_quarantine([make_clip()], bad, str(tmp_path / "m.csv"))
     assert paths == [str(tmp_path / "m.quarantine.json"), str(tmp_path / "m.quarantine.csv")]
     content = json.loads((tmp_path / "m.quarantine.json").read_text())
     assert [Quarantined(**row) for row in content["files"]] == list(bad)
@@ -160,6 +160,6 @@ def test_the_report_has_every_file_and_replaces_the_last_one(tmp_path: Path, mak
     with (tmp_path / "m.quarantine.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
     assert row == bad[0]._asdict() | {"seconds": "1.5"}
-    write_quarantine([make_clip()], (), str(tmp_path / "m"))
+    write_quarantine([make_clip()], (), str(tmp_path / "m.csv"))
     assert json.loads((tmp_path / "m.quarantine.json").read_text())["files"] == []
     assert len((tmp_path / "m.quarantine.csv").read_text().splitlines()) == 1

@@ -109,6 +109,11 @@ def test_an_unknown_protocol_is_refused() -> None:
         ShardFolder("nothing://x")
 
 
+def test_a_url_with_a_password_is_refused_and_not_repeated() -> None:
+    with pytest.raises(ValueError, match=r"s3://\*\*\*@bucket/shards carries a password; give it by the environment"):
+        ShardFolder("s3://key:secret@bucket/shards")
+
+
 @pytest.mark.parametrize("pattern", ["*/*.parquet", "index.arrow", "quarantine.json"])
 def test_a_changed_byte_is_found_and_named(shards: Path, pattern: str) -> None:
     victim = next(shards.glob(pattern))

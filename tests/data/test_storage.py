@@ -9,9 +9,10 @@ import fsspec
 import numpy as np
 import pytest
 
-from sonar.data.audio import AudioError, decode_audio, decode_clip, file_sha256, probe_audio
+from sonar.data.audio import AudioError, decode_audio, file_sha256, probe_audio
 from sonar.data.corpora import load_corpus, scan_corpus
 from sonar.data.manifest import Clip, ManifestError, manifest_hash, read_manifest, write_manifest
+from sonar.data.recording import decode_clip
 from sonar.data.scan import ScanOptions, ScanProgress
 from sonar.data.storage import (
     PathError,

@@ -57,20 +57,20 @@ def import_(
         importer = find_importer(corpus)
         options = ImportOptions(fold=fold, columns=_assignments(column or []), extract_to=extract_to)
         _check_above(root or out.resolve().parent, extract_to or path)
-        imported = _read(importer, path, out, domain, options, as_json)
+        imported = _read(importer, path, out, domain, options)
         for note in () if as_json else imported.notes:
             typer.echo(f"note: {note}")
         above = None if root is None else str(root)
         conclude(imported.found, str(path), str(out), root=above, max_bad_fraction=max_bad_fraction, as_json=as_json)
 
 
-def _read(importer: Importer, path: Path, out: Path, domain: str, options: ImportOptions, quiet: bool) -> Imported:
+def _read(importer: Importer, path: Path, out: Path, domain: str, options: ImportOptions) -> Imported:
     from sonar.data.importers.run import scan_import
-    from sonar.data.manifest import check_manifest_name
+    from sonar.data.manifest import beside_manifest
     from sonar.data.scan import ScanOptions
 
-    record = f"{check_manifest_name(str(out))}.scan.jsonl"
-    with scan_progress(quiet=quiet) as report:
+    record = beside_manifest(out, ".scan.jsonl")
+    with scan_progress() as report:
         return scan_import(
             importer, path, domain=domain, options=options, scan=ScanOptions(record=record, report=report)
         )

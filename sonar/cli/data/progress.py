@@ -5,33 +5,43 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn
 
-INTERVAL_S = 10.0
+from sonar.data.scan_progress import Lines, Pace
+
+
+class Told(Protocol):
+    """Hears how much is done, of how much, and what else is to be said of it."""
+
+    def __call__(self, done: int, total: int, more: str = "") -> None:
+        """Take the progress."""
 
 
 @contextmanager
-def told_progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Gives what hears how much is done, of how much."""
-    console = Console(stderr=True)
+def told_progress(what: str, *, stderr: bool = True) -> Iterator[Told]:
+    """Gives what hears how much is done; `what` names it, `stderr=False` says it on standard output."""
+    began = time.monotonic()
+    with told_lines(stderr=stderr) as told:
+
+        def tell(done: int, total: int, more: str = "") -> None:
+            pace = Pace.of(done, total, time.monotonic() - began)
+            told(done, total, f"{what} {done}/{total}{more} | {pace.per_s:.3g}/s | ETA {pace.left_s:.0f} s")
+
+        yield tell
+
+
+@contextmanager
+def told_lines(*, stderr: bool = True) -> Iterator[Callable[[int, int, str], None]]:
+    """Gives what hears how much is done, of how much, and the line that says so."""
+    console = Console(stderr=stderr)
     if not console.is_terminal:
-        yield _Lines(what, console)
+        lines = Lines(lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True))
+        yield lambda done, total, line: lines(line)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-class _Lines:
-    def __init__(self, what: str, console: Console) -> None:
-        self._what, self._console = what, console
-        self._told_at = time.monotonic()
-
-    def __call__(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        if now - self._told_at >= INTERVAL_S:
-            self._told_at = now
-            self._console.print(f"{self._what} {done}/{total}", highlight=False)
+    with Progress(BarColumn(), TextColumn("{task.description}"), console=console, transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total, line: bar.update(task, completed=done, total=total, description=escape(line))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from sonar.data.scan import ScanProgress
 
 _SHOWN = 20  # bad files on the terminal; the report has all
-_REFRESH_S = 0.1
 
 
 def register_scan(app: typer.Typer) -> None:
@@ -47,14 +45,13 @@ def scan(
     """
     from sonar.data.corpora import scan_corpus
     from sonar.data.guard import Limits
-    from sonar.data.manifest import check_manifest_name
+    from sonar.data.manifest import beside_manifest
     from sonar.data.scan import ScanOptions
     from sonar.data.storage import is_url
 
-    stem = check_manifest_name(out)
-    with scan_progress(quiet=as_json) as report:
-        record = None if is_url(out) else f"{stem}.scan.jsonl"
-        options = ScanOptions(record=record, report=report, limits=Limits(seconds=time_limit))
+    record = beside_manifest(out, ".scan.jsonl")
+    with scan_progress() as report:
+        options = ScanOptions(record=None if is_url(out) else record, report=report, limits=Limits(seconds=time_limit))
         found = scan_corpus(path, domain=domain, root=root, options=options)
     conclude(found, path, out, root=root, max_bad_fraction=max_bad_fraction, as_json=as_json)
 
@@ -64,10 +61,10 @@ def conclude(
 ) -> None:
     """Report what was left out, and write the manifest of the rest unless too much was."""
     from sonar.data.corpora import finish_scan
-    from sonar.data.manifest import check_manifest_name, write_manifest
+    from sonar.data.manifest import write_manifest
     from sonar.data.quarantine import write_quarantine
 
-    reports = write_quarantine(found.clips, found.quarantine, check_manifest_name(out))
+    reports = write_quarantine(found.clips, found.quarantine, out)
     if found.quarantine and not as_json:
         typer.echo(f"left out, see {reports[0]}:")
         for bad in found.quarantine[:_SHOWN]:
@@ -92,26 +89,11 @@ def _tell(found: ScanResult, out: str, reports: list[str], as_json: bool) -> Non
 
 
 @contextmanager
-def scan_progress(*, quiet: bool) -> Iterator[Callable[[ScanProgress], None]]:
-    """A bar on a terminal, else a line at intervals, on stderr."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn
+def scan_progress() -> Iterator[Callable[[ScanProgress], None]]:
+    """Gives what hears how far a scan is."""
+    from sonar.cli.data.progress import told_lines
+    from sonar.data.scan_progress import describe
 
-    from sonar.data.scan_progress import ScanLines, describe
-
-    console = Console(stderr=True)
-    if quiet or not console.is_terminal:
-        yield ScanLines(lambda line: print(line, file=sys.stderr, flush=True))
-        return
-    began = shown = time.monotonic()
-    with Progress(BarColumn(), TextColumn("{task.description}"), console=console) as bar:
-        task: Any = bar.add_task("")
-
-        def report(progress: ScanProgress) -> None:
-            nonlocal shown
-            now = time.monotonic()
-            if now - shown > _REFRESH_S or progress.done == progress.total:
-                shown, line = now, describe(progress, now - began)
-                bar.update(task, total=progress.total, completed=progress.done, description=line)
-
-        yield report
+    began = time.monotonic()
+    with told_lines() as told:
+        yield lambda progress: told(progress.done, progress.total, describe(progress, time.monotonic() - began))

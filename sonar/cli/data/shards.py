@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import sys
-import time
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,14 +13,11 @@ import typer
 from sonar.cli.options import RayAddress
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
-
     from sonar.data.manifest import Clip
     from sonar.data.shard_folder import ShardFolder
     from sonar.data.shard_summary import ShardSummary
     from sonar.data.shards import Progress
 
-_LINE_EVERY_S = 5.0  # where the output is no terminal
 _DAMAGED = 1  # exit status
 
 
@@ -56,12 +52,10 @@ def shards(
 
     clips = read_manifest(manifest, root=root)
     is_done = folder.exists(SUMMARY_FILE)
-    with nullcontext() if is_done else ray_session(ray_address), _Shown(silent=as_json) as shown:
+    with nullcontext() if is_done else ray_session(ray_address), _shown(silent=as_json) as shown:
         if not is_done:
             _check_nodes(folder, clips)
-        summary = write_shards(
-            clips, out, max_bad_fraction=max_bad_fraction, concurrency=num_cpus, on_progress=shown.update
-        )
+        summary = write_shards(clips, out, max_bad_fraction=max_bad_fraction, concurrency=num_cpus, on_progress=shown)
     if as_json:
         typer.echo(json.dumps(_as_json(folder, summary)))
     else:
@@ -120,31 +114,13 @@ def _print(folder: ShardFolder, summary: ShardSummary) -> None:
     typer.echo(f"{summary.num_clips} clips in {len(summary.files)} files: {folder}")
 
 
-class _Shown:
-    """Progress: a bar on a terminal, a line at intervals elsewhere. On stdout, as Ray's stderr is held back."""
+@contextmanager
+def _shown(*, silent: bool) -> Iterator[Callable[[Progress], None]]:
+    """Gives what hears how far the pass is. On standard output, as Ray's standard error is held back."""
+    from sonar.cli.data.progress import told_progress
 
-    def __init__(self, *, silent: bool) -> None:
-        from rich.progress import Progress as Bar
-
-        self._silent, self._began, self._said = silent, time.monotonic(), time.monotonic()
-        self._bar = Bar(transient=True) if sys.stdout.isatty() and not silent else None
-        self._task: TaskID | None = None
-
-    def __enter__(self) -> _Shown:
-        if self._bar is not None:
-            self._bar.start()
-            self._task = self._bar.add_task("shards", total=None)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def update(self, progress: Progress) -> None:
-        done, num_bad, total = progress
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=done, total=total, description=f"shards, {num_bad} quarantined")
-        elif not self._silent and time.monotonic() - self._said >= _LINE_EVERY_S:
-            self._said = time.monotonic()
-            pace = done / max(1e-9, self._said - self._began)
-            typer.echo(f"{done}/{total} clips, {num_bad} quarantined, {pace:.0f} clips/s")
+    if silent:
+        yield lambda progress: None
+        return
+    with told_progress("shards", stderr=False) as told:
+        yield lambda progress: told(progress.num_done, progress.num_clips, f", {progress.num_bad} quarantined")

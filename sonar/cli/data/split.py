@@ -97,15 +97,16 @@ def _check(clips: Sequence[Clip], as_json: bool) -> int:
 
 
 def _duplicates(clips: Sequence[Clip]) -> DuplicateReport:
-    from rich.progress import track
-
+    from sonar.cli.data.progress import told_progress
     from sonar.data.guard import Guard
     from sonar.data.leakage import duplicate_report
 
-    with Guard() as guard:
+    with told_progress("fingerprints") as told, Guard() as guard:
 
         def run(function: Any, items: Iterable[Any]) -> Iterable[Any]:
-            return track(guard.map(function, items, chunk=8), "fingerprints", total=len(clips), console=_stderr())
+            for done, found in enumerate(guard.map(function, items, chunk=8), start=1):
+                told(done, len(clips))
+                yield found
 
         return duplicate_report(clips, run=run)
 
@@ -176,9 +177,3 @@ def _echo_json(value: dict[str, Any]) -> None:
     import json
 
     typer.echo(json.dumps(value, indent=1))
-
-
-def _stderr() -> Any:
-    from rich.console import Console
-
-    return Console(stderr=True)

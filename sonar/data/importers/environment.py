@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,42 +16,37 @@ _ESC50_FOLDS = 5
 _URBAN_FOLDS = 10
 
 
-def _fold(row: dict[str, str], num_folds: int, table: Path) -> int:
-    if not row["fold"].isdecimal() or not 1 <= int(row["fold"]) <= num_folds:
-        raise ManifestError(f"{table}: fold is {row['fold']!r}; it is a number from 1 to {num_folds}")
-    return int(row["fold"])
+@dataclass(frozen=True, kw_only=True)
+class _Folds:
+    """Layout of a corpus with one table, whose rows tell file, class, group and official fold.
 
+    Attributes:
+        table: its path.
+        folder: of the audio, a pattern of a row's values.
+        name: column of the file's name.
+        label: column of the class.
+        group: column of the group.
+        num_folds: official folds, counted from 1.
+    """
 
-def _esc50(root: Path, options: ImportOptions) -> Listing:
-    table = root / "meta" / "esc50.csv"
-    return published(
-        root,
-        [
-            Listed(
-                f"audio/{row['filename']}",
-                (row["category"],),
-                row["src_file"],
-                held_out(_fold(row, _ESC50_FOLDS, table), options.fold, _ESC50_FOLDS),
-            )
-            for row in read_rows(table, ("filename", "fold", "category", "src_file"))
-        ],
-    )
+    table: str
+    folder: str
+    name: str
+    label: str
+    group: str
+    num_folds: int
 
+    def __call__(self, root: Path, options: ImportOptions) -> Listing:
+        """The rows, with the folds as splits."""
+        rows = read_rows(root / self.table, (self.name, "fold", self.label, self.group))
+        return published(root, [self._listed(row, root, options.fold) for row in rows])
 
-def _urbansound8k(root: Path, options: ImportOptions) -> Listing:
-    table = root / "metadata" / "UrbanSound8K.csv"
-    return published(
-        root,
-        [
-            Listed(
-                f"audio/fold{row['fold']}/{row['slice_file_name']}",
-                (row["class"],),
-                row["fsID"],
-                held_out(_fold(row, _URBAN_FOLDS, table), options.fold, _URBAN_FOLDS),
-            )
-            for row in read_rows(table, ("slice_file_name", "fsID", "fold", "class"))
-        ],
-    )
+    def _listed(self, row: dict[str, str], root: Path, chosen: int | None) -> Listed:
+        fold = row["fold"]
+        if not fold.isdecimal() or not 1 <= int(fold) <= self.num_folds:
+            raise ManifestError(f"{root / self.table}: fold is {fold!r}; it is a number from 1 to {self.num_folds}")
+        file = f"{self.folder.format(**row)}/{row[self.name]}"
+        return Listed(file, (row[self.label],), row[self.group], held_out(int(fold), chosen, self.num_folds))
 
 
 def _fsd50k(root: Path, options: ImportOptions) -> Listing:
@@ -107,7 +103,14 @@ ESC50 = Importer(
     task="multi-class",
     group="Freesound recording (src_file)",
     split_note="five official folds: fold 5 is test, fold 4 dev, the others train; --fold N makes N test, N - 1 dev",
-    layout=_esc50,
+    layout=_Folds(
+        table="meta/esc50.csv",
+        folder="audio",
+        name="filename",
+        label="category",
+        group="src_file",
+        num_folds=_ESC50_FOLDS,
+    ),
     takes=frozenset({"fold"}),
     num_folds=_ESC50_FOLDS,
 )
@@ -120,7 +123,14 @@ URBANSOUND8K = Importer(
     task="multi-class",
     group="Freesound recording (fsID)",
     split_note="ten official folds: fold 10 is test, fold 9 dev, the others train; --fold N makes N test, N - 1 dev",
-    layout=_urbansound8k,
+    layout=_Folds(
+        table="metadata/UrbanSound8K.csv",
+        folder="audio/fold{fold}",
+        name="slice_file_name",
+        label="class",
+        group="fsID",
+        num_folds=_URBAN_FOLDS,
+    ),
     takes=frozenset({"fold"}),
     num_folds=_URBAN_FOLDS,
 )

@@ -34,6 +34,10 @@ class _Columns(NamedTuple):
     names: tuple[str, ...]
 
 
+class _BrokenTable(ValueError):
+    """A table that cannot be read on, by fault of its content."""
+
+
 class _NoAudio(ManifestError):
     """A table without an audio column, as a manifest is."""
 
@@ -82,7 +86,7 @@ def _read_table(table: Path, shown: str, options: ImportOptions, found: _Found) 
     """Unpack the rows of a table; a broken table ends where it breaks, and the rows before it stay."""
     split, number = split_named_in(shown), 0
     try:
-        for columns, row in _rows(table, options):
+        for columns, row in _whole_rows(table, options):
             try:
                 found.files.append(_unpack_row(row, columns, found.unpacker, shown, number)._replace(split=split))
             except RefusedEntry as error:
@@ -90,7 +94,7 @@ def _read_table(table: Path, shown: str, options: ImportOptions, found: _Found) 
             number += 1
     except _NoAudio:
         found.skipped.append(shown)
-    except pa.ArrowException as error:
+    except _BrokenTable as error:
         found.refused.append(Quarantined(shown, f"the table is broken at row {number}: {error}", ""))
 
 
@@ -103,6 +107,21 @@ def _unpack_row(row: dict[str, Any], columns: _Columns, unpacker: Unpacker, show
     stem = place(shown, number, Path(audio.get("path") or "").stem)
     file = unpacker.put(io.BytesIO(audio["bytes"]), stem)
     return Listed(file, labels, group or f"{shown}:{number}")
+
+
+def _whole_rows(table: Path, options: ImportOptions) -> Iterator[tuple[_Columns, dict[str, Any]]]:
+    """The rows, as far as the table is whole.
+
+    Raises:
+        _BrokenTable: what follows cannot be read.
+        OSError: the system's, not the table's.
+    """
+    try:
+        yield from _rows(table, options)
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # Arrow says OSError of a damaged page too
+            raise
+        raise _BrokenTable(str(error)) from error
 
 
 def _rows(table: Path, options: ImportOptions) -> Iterator[tuple[_Columns, dict[str, Any]]]:

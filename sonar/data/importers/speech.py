@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -71,15 +72,20 @@ def _iemocap(root: Path, options: ImportOptions) -> Listing:
     return published(root, files, [note])
 
 
-def _cremad(root: Path, options: ImportOptions) -> Listing:
-    parsed = parse_names(
-        root,
-        existing(root, "AudioWAV").glob("*.wav"),
-        r"(?P<group>\d{4})_[A-Z]{3}_(?P<label>[A-Z]{3})_[A-Z]+",
-        _CREMAD_CLASSES,
-        "actor {group}",
-    )
-    return with_notes(published(root, parsed.files), refused=parsed.refused)
+@dataclass(frozen=True, kw_only=True)
+class _Named:
+    """Layout of a corpus of one folder, whose files' names tell class and group; see `parse_names`."""
+
+    folder: str
+    pattern: str
+    classes: Mapping[str, str]
+    group: str
+
+    def __call__(self, root: Path, options: ImportOptions) -> Listing:
+        """The files, and those whose names do not follow the scheme."""
+        paths = existing(root, self.folder).glob("*.wav")
+        parsed = parse_names(root, paths, self.pattern, self.classes, self.group)
+        return with_notes(published(root, parsed.files), refused=parsed.refused)
 
 
 def _ravdess(root: Path, options: ImportOptions) -> Listing:
@@ -96,17 +102,6 @@ def _ravdess(root: Path, options: ImportOptions) -> Listing:
     )
     note = counted(songs, "{count} songs are left out, as {examples}")
     return with_notes(published(root, parsed.files), note, refused=parsed.refused)
-
-
-def _emodb(root: Path, options: ImportOptions) -> Listing:
-    parsed = parse_names(
-        root,
-        existing(root, "wav").glob("*.wav"),
-        r"(?P<group>\d\d)[ab]\d\d(?P<label>[A-Z])[a-z]",
-        _EMODB_CLASSES,
-        "speaker {group}",
-    )
-    return with_notes(published(root, parsed.files), refused=parsed.refused)
 
 
 IEMOCAP = Importer(
@@ -137,7 +132,12 @@ CREMAD = Importer(
     task="multi-class",
     group="actor",
     split_note="no official split: dealt by actor; the label is the intended emotion",
-    layout=_cremad,
+    layout=_Named(
+        folder="AudioWAV",
+        pattern=r"(?P<group>\d{4})_[A-Z]{3}_(?P<label>[A-Z]{3})_[A-Z]+",
+        classes=_CREMAD_CLASSES,
+        group="actor {group}",
+    ),
 )
 RAVDESS = Importer(
     name="ravdess",
@@ -159,5 +159,10 @@ EMODB = Importer(
     task="multi-class",
     group="speaker",
     split_note="no official split: dealt by speaker",
-    layout=_emodb,
+    layout=_Named(
+        folder="wav",
+        pattern=r"(?P<group>\d\d)[ab]\d\d(?P<label>[A-Z])[a-z]",
+        classes=_EMODB_CLASSES,
+        group="speaker {group}",
+    ),
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections import Counter
@@ -11,9 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sonar.data.audio_errors import Quarantined
+from sonar.data.csv_table import ManifestError, read_csv
 from sonar.data.importers.importer import MissingPart
 from sonar.data.listing import SPLIT_NAMES, Listed
-from sonar.data.manifest import ManifestError
 
 _SPLIT_WORDS = SPLIT_NAMES | {"training": "train", "testing": "test", "eval": "test", "evaluation": "test"}
 _SPLIT_WORD = re.compile(rf"(?<![a-z])({'|'.join(_SPLIT_WORDS)})(?![a-z])")
@@ -36,12 +35,7 @@ def read_rows(path: Path, columns: Sequence[str], *, delimiter: str = ",") -> li
     """
     if not path.is_file():
         raise MissingPart(str(path))
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, delimiter=delimiter)
-            header, rows = reader.fieldnames or (), list(reader)
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise ManifestError(f"{path} is no table of text: {error}") from error
+    header, rows = read_csv(str(path), delimiter=delimiter)
     if missing := [column for column in columns if column not in header]:
         raise ManifestError(f"{path} lacks the column {missing[0]!r}; it has {', '.join(header)}")
     for number, row in enumerate(rows, start=1):
