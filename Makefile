@@ -6,7 +6,7 @@ PIP_EXTRA ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: sweep test lint format clean
+.PHONY: sweep test bench --full lint format clean
 
 # The main job on the embedded audio: builds a small base once, searches, prints the front and a pick.
 sweep: $(VENV)/ready
@@ -14,6 +14,13 @@ sweep: $(VENV)/ready
 
 test: $(VENV)/ready-dev
 	$(BIN)/python -m pytest
+
+# Every bench of speed side by side with what one would use instead; `make bench -- --full` measures all sizes.
+bench: $(VENV)/ready-dev
+	$(BIN)/python bench/speed.py runs/bench $(filter --full,$(MAKECMDGOALS))
+
+--full:
+	@:
 
 lint: $(VENV)/ready-dev
 	$(BIN)/ruff check .
