@@ -24,6 +24,8 @@ from sonar.provenance import provenance
 
 MATMUL = (992, 768, 3072)  # rows, inner, columns: the feed-forward layer of BEATs-base on two clips of 10 s
 
+SPREAD = "Figures: median (lowest to highest)."
+
 Ways = Mapping[str, Callable[[], object]]
 
 
@@ -143,14 +145,13 @@ def describe(made_by: Mapping[str, Any]) -> str:
     commit = str(made_by["commit"] or "unknown")[:7] + (" with changes" if made_by["dirty"] else "")
     return (
         f"{made_by['processor']}, {made_by['cores']} cores, {made_by['threads']} threads, {made_by['device']}, torch "
-        f"{made_by['torch']}, load {made_by['load']:.1f} at the start; commit {commit}, {made_by['date']}. Median "
-        "(lowest to highest)."
+        f"{made_by['torch']}, load {made_by['load']:.1f} at the start; commit {commit}, {made_by['date']}."
     )
 
 
 def write_section(out: Path, name: str, section: Section, made_by: Mapping[str, Any]) -> None:
     """OUT/NAME.md and OUT/NAME.json."""
-    write_whole_text(out / f"{name}.md", f"{section.markdown()}\n{describe(made_by)}\n")
+    write_whole_text(out / f"{name}.md", f"{section.markdown()}\n{describe(made_by)} {SPREAD}\n")
     record = {"made_by": dict(made_by), "title": section.title, **section.record}
     write_whole_text(out / f"{name}.json", json.dumps(record, indent=1) + "\n")
 
@@ -165,7 +166,7 @@ def main(section: Callable[[bool], Section], name: str) -> None:
         made_by = machine()
         found = section(full)
         write_section(out, name, found, made_by)
-        typer.echo(f"{found.markdown()}\n{describe(made_by)}")
+        typer.echo(f"{found.markdown()}\n{describe(made_by)} {SPREAD}")
 
     typer.run(command)
 

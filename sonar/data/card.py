@@ -109,8 +109,13 @@ def _left_out(report: str) -> tuple[BadFile, ...] | None:
     """The files of a scan's report; None where there is none."""
     if not exists(report):
         return None
-    files = json.loads(read_bytes(report))["files"]
-    return tuple(BadFile(path=one["path"], reason=one["reason"], sha256=one["sha256"]) for one in files)
+    try:
+        files = json.loads(read_bytes(report))["files"]
+        return tuple(BadFile(path=one["path"], reason=one["reason"], sha256=one["sha256"]) for one in files)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{report} is not the report of a scan ({error!r}): scan anew by `sonar data scan`, or move it away"
+        ) from error
 
 
 def make_card(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from sonar.data.storage import read_bytes
@@ -26,9 +28,16 @@ def read_csv(path: str, *, delimiter: str = ",") -> CsvTable:
     Raises:
         ManifestError: it is no table of text.
     """
-    try:
+    with table_of_text(path):
         text = io.StringIO(read_bytes(path).decode("utf-8-sig"), newline="")
         reader = csv.DictReader(text, delimiter=delimiter)
         return CsvTable(tuple(reader.fieldnames or ()), list(reader))
+
+
+@contextmanager
+def table_of_text(path: str) -> Iterator[None]:
+    """Raise ManifestError, which names the file, where what is read inside turns out to be no table of text."""
+    try:
+        yield
     except (csv.Error, UnicodeDecodeError) as error:
         raise ManifestError(f"{path} is no table of text: {error}") from error

@@ -87,6 +87,13 @@ def test_the_report_of_a_scan_beside_its_manifest_is_told(corpus: Path, copied: 
     assert read_source(f"zip://manifest.csv::{copied.parent / 'packed.zip'}").quarantine == told
 
 
+@pytest.mark.parametrize("content", ["{}", "[]", "not json", '{"files": [{"path": "x"}]}'])
+def test_a_report_of_something_else_is_refused(copied: Path, content: str) -> None:
+    (copied / "manifest.quarantine.json").write_text(content)
+    with pytest.raises(ValueError, match=r"manifest\.quarantine\.json is not the report of a scan .*scan anew"):
+        read_source(copied / "manifest.csv")
+
+
 def test_clips_without_a_split_get_the_one_that_training_would_give_them(copied: Path, corpus: Path) -> None:
     given = {clip.clip_id: clip.split for clip in read_manifest(corpus / "manifest.csv")}
     source = rewrite(copied, lambda clip: clip._replace(split=""))

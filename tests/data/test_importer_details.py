@@ -400,3 +400,11 @@ def test_a_table_with_tabs_is_read_and_one_without_labels_says_so(tmp_path: Path
     (tmp_path / "t.tsv").write_bytes(b"file\n\xff\xfe.wav\n")
     with pytest.raises(ManifestError, match=r"t.tsv is no table of text"):
         listing_of("csv", tmp_path / "t.tsv")
+
+
+@pytest.mark.parametrize(("importer", "table"), [("audioset", "eval_segments.csv"), ("fma", "fma_metadata/tracks.csv")])
+def test_a_published_table_that_is_not_text_is_named(tmp_path: Path, importer: str, table: str) -> None:
+    tree = TREES[importer](tmp_path)
+    (tree.path / table).write_bytes(b"\xff\xfe\x00,\xff\n")
+    with pytest.raises(ManifestError, match=f"{table} is no table of text"):
+        listing_of(importer, tree.path)

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from sonar.data.csv_table import ManifestError, table_of_text
 from sonar.data.importers.importer import Importer, ImportOptions, Listing, existing, published
 from sonar.data.importers.tables import read_rows, visible
 from sonar.data.listing import AUDIO_SUFFIXES, Listed
-from sonar.data.manifest import ManifestError
 
 _TABLES = {
     "balanced_train_segments.csv": "train",
@@ -51,7 +51,7 @@ def _audioset(root: Path, options: ImportOptions) -> Listing:
 
 def _segments(table: Path, classes: dict[str, str]) -> Iterator[_Segment]:
     """Rows of a segment table: video, start, end, and a quoted list of class ids, after lines of comment."""
-    with table.open(newline="", encoding="utf-8") as file:
+    with table_of_text(str(table)), table.open(newline="", encoding="utf-8") as file:
         rows = csv.reader((line for line in file if not line.startswith("#")), skipinitialspace=True)
         for row in rows:
             if len(row) != 4:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+from sonar.data.csv_table import ManifestError, table_of_text
 from sonar.data.importers.importer import Importer, ImportOptions, Listing, MissingPart, existing, published
 from sonar.data.importers.tables import counted, lines, split_value, visible
 from sonar.data.listing import Listed
-from sonar.data.manifest import ManifestError
 
 _GENRES = frozenset("blues classical country disco hiphop jazz metal pop reggae rock".split())
 _GTZAN_LISTS = {"train": "train_filtered.txt", "dev": "valid_filtered.txt", "test": "test_filtered.txt"}
@@ -62,7 +62,7 @@ def _fma_tracks(table: Path) -> list[tuple[str, ...]]:
     """Track id, split, subset, artist and genre of every track: the table has three lines of header."""
     import pandas
 
-    with table.open(newline="", encoding="utf-8") as file:
+    with table_of_text(str(table)), table.open(newline="", encoding="utf-8") as file:
         reader = csv.reader(file)
         header = list(zip(next(reader, []), next(reader, []), strict=False))
     for column in _FMA_COLUMNS:
