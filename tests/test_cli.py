@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -33,19 +34,13 @@ class Evil:
 
 
 @pytest.fixture
-def sonar(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    """Run `sonar ...` in an empty folder; gives its exit status, output and errors."""
+def sonar(
+    run_sonar: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[..., tuple[int, str, str]]:
+    """`run_sonar` in an empty folder, without Ray."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sonar.search.run.ray_session", lambda address: contextlib.nullcontext())
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["sonar", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli_module.cli()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return run
+    return run_sonar
 
 
 @pytest.fixture
