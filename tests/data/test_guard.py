@@ -158,7 +158,13 @@ SCRIPT = """
 def start(tmp_path: Path, *items: str) -> "subprocess.Popen[str]":
     script = tmp_path / "script.py"
     script.write_text(textwrap.dedent(SCRIPT).format(tests=str(Path(__file__).parent), items=items))
-    return subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+    )
 
 
 def gone(pid: int, within_s: float) -> bool:
