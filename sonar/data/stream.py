@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from sonar.data.audio import AudioError, seconds_to_samples
+from sonar.data.batch import Batch
 from sonar.data.clip_store import ClipStore as ClipStore  # what most of this project knows of a stream
 from sonar.data.guard import Guard
 from sonar.data.manifest import Clip
@@ -24,26 +24,6 @@ from sonar.data.shard_audio import AudioSlice, decode_middle, middle
 _EVALUATION_BATCH = 32
 _BUCKET_SECONDS = 0.5
 _GUARDED_CHUNK = 4  # clips that travel to a decoding process together
-
-
-class Batch(NamedTuple):
-    """Audio on its way into a model.
-
-    Attributes:
-        waveform: (B, T) float32 in [-1, 1].
-        padding: (B, T) bool, True where a clip had ended.
-        is_replay: (B,) bool, True for clips of the prior corpus.
-        clip_ids: of the B clips.
-    """
-
-    waveform: Tensor
-    padding: Tensor
-    is_replay: Tensor
-    clip_ids: tuple[str, ...]
-
-    def to(self, device: torch.device) -> Batch:
-        """The same batch on `device`."""
-        return Batch(self.waveform.to(device), self.padding.to(device), self.is_replay.to(device), self.clip_ids)
 
 
 @dataclass(frozen=True, kw_only=True)

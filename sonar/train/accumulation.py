@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from sonar.data.stream import Batch
+from sonar.data.batch import Batch
 from sonar.model.ranks import sum_over_ranks, world_size
 from sonar.train.objective import CodeAssignment, LossTerms, Objective
 

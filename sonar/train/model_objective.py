@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sonar.data.stream import Batch
+from sonar.data.batch import Batch
 from sonar.model.encoder import BeatsEncoder
 from sonar.model.inputs import Inputs, model_inputs, num_real_patches
 from sonar.model.losses import cosine_alignment_loss, masked_prediction_loss

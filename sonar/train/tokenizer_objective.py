@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from sonar.data.stream import Batch
+from sonar.data.batch import Batch
 from sonar.model.codebook import CodebookConfig
 from sonar.model.encoder import BeatsEncoder
 from sonar.model.inputs import model_inputs, num_real_patches

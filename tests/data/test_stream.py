@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sonar.data.audio import AudioError, decode_audio
+from sonar.data.batch import Batch
 from sonar.data.clip_table import ClipTable
 from sonar.data.corpora import load_corpus
 from sonar.data.manifest import Clip
-from sonar.data.stream import Batch, ClipStore, MixedStream, Source, StreamConfig, batch_clips, file_batches
+from sonar.data.stream import ClipStore, MixedStream, Source, StreamConfig, batch_clips, file_batches
 
 RATE = 16_000
 CONFIG = StreamConfig(batch_size=4, clip_seconds=0.001, replay_ratio=0.5, seed=0)
