@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sonar.model.dropout import dropout
 from sonar.model.fbank import PATCH_SIZE, FbankConfig
 from sonar.model.transformer import Transformer, TransformerConfig, initialise_plain
 
@@ -171,7 +172,7 @@ class BeatsEncoder(nn.Module):
             padding = _visible_padding(padding, visible, visible_padding)  # (B, V)
         if not self.config.norm_first:
             hidden = self.norm(hidden)
-        hidden = functional.dropout(hidden, self.config.dropout, self.training)
+        hidden = dropout(hidden, self.config.dropout, self.training)
         bias = self.transformer.position_bias(length, visible)
         states = self.transformer(hidden, padding, bias, return_hidden=return_hidden)
         last = self.norm(states[-1]) if self.config.norm_first else states[-1]  # (B, V, D)
@@ -198,7 +199,7 @@ class BeatsEncoder(nn.Module):
         patches = self.patch_norm(patches)
         if self.patch_projection is not None:
             patches = self.patch_projection(patches)  # (B, L, D)
-        return functional.dropout(patches, self.config.input_dropout, self.training)
+        return dropout(patches, self.config.input_dropout, self.training)
 
     def initialise(self, generator: torch.Generator) -> "BeatsEncoder":
         """Set every parameter from the generator; returns the encoder."""
