@@ -131,7 +131,7 @@ def _adapt(
     """Train in this process, or with several workers under Ray Train."""
     drawn = read_mixture(config.sampling, prepared)
     write_mixture(drawn, folder / MIXTURE_FILE)
-    mixture = drawn.mixture._replace(features=_kept_features(config, prepared))
+    mixture = drawn.mixture._replace(features=kept_features(config, prepared))
     adapt_config = replace(config.adapt_config(), replay_ratio=drawn.replay_ratio)
     if config.training.num_workers > 1:
         return launch_adapt(prepared.base, mixture, adapt_config, folder, around)
@@ -155,8 +155,8 @@ def _adapt(
     return Launched(adapt(base, mixture, adapt_config, hooks, local_worker()), last)
 
 
-def _kept_features(config: TrialConfig, prepared: Prepared) -> FeatureFolder | None:
-    """What all trials from this base share: beside their embeddings."""
+def kept_features(config: TrialConfig, prepared: Prepared) -> FeatureFolder | None:
+    """Where all trials from this base keep what it says of whole clips: beside their embeddings; None: nowhere."""
     max_bytes = int(1e9 * config.training.feature_cache_gb)
     folder = Path(prepared.embeddings).with_name(f"features-{Path(prepared.base).name}")
     return FeatureFolder(folder, max_bytes) if max_bytes else None
