@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sonar.model.dropout import dropout
+from sonar.model.products import Linear
 
 GATE_GROUP = 4  # outputs of the gate's linear layer that are added up to one gate
 
@@ -47,8 +48,8 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.num_heads = num_heads
         self.dropout = dropout
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
+        self.qkv = Linear(width, 3 * width)
+        self.out = Linear(width, width)
         self.gate = nn.Linear(width // num_heads, 2 * GATE_GROUP) if gated else None
         self.gate_scale = nn.Parameter(torch.ones(1, num_heads, 1, 1)) if gated else None
 

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from sonar.model.dropout import dropout
 from sonar.model.fbank import PATCH_SIZE, FbankConfig
+from sonar.model.products import Linear
 from sonar.model.transformer import Transformer, TransformerConfig, initialise_plain
 
 
@@ -125,9 +126,7 @@ class BeatsEncoder(nn.Module):
         self.config = config
         self.patch_embedding = nn.Conv2d(1, config.patch_width, PATCH_SIZE, PATCH_SIZE, bias=config.patch_bias)
         self.patch_norm = nn.LayerNorm(config.patch_width)
-        self.patch_projection = (
-            nn.Linear(config.patch_width, config.width) if config.patch_width != config.width else None
-        )
+        self.patch_projection = Linear(config.patch_width, config.width) if config.patch_width != config.width else None
         self.position_conv = PositionConv(config.width, config.position_kernel, config.position_groups)
         self.norm = nn.LayerNorm(config.width)  # before the layers, or after them with norm_first
         self.transformer = Transformer(config)

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from sonar.model.attention import SelfAttention, distance_buckets
 from sonar.model.dropout import dropout
+from sonar.model.products import Linear
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": functional.gelu, "relu": functional.relu}
 INIT_STD = 0.02  # of projections that DeepNorm does not scale
@@ -113,8 +114,8 @@ class TransformerLayer(nn.Module):
             config.width, config.num_heads, dropout=config.attention_dropout, gated=config.gated
         )
         self.attention_norm = nn.LayerNorm(config.width)
-        self.fc1 = nn.Linear(config.width, config.ffn_width)
-        self.fc2 = nn.Linear(config.ffn_width, config.width)
+        self.fc1 = Linear(config.width, config.ffn_width)
+        self.fc2 = Linear(config.ffn_width, config.width)
         self.ffn_norm = nn.LayerNorm(config.width)
 
     def forward(
