@@ -47,7 +47,7 @@ class LabelPredictor(nn.Module):
             padding: (B, L) bool, True where padded; None when nothing is.
 
         Returns:
-            (N, K) logits in the order of `mask.masked`, row by row: the labels are `codes[mask.masked]`.
+            (N, K) logits in the order of `mask.rows`, of which the labels are those of the flattened codes.
 
         Raises:
             ValueError: if `encoded` has not one vector for each of `mask.visible`.
@@ -62,8 +62,7 @@ class LabelPredictor(nn.Module):
         projected = _spread(first.project(encoded), first.project(self.mask_token), shown)  # (B, L, 3 D)
         hidden = _spread(encoded, self.mask_token, shown)  # (B, L, D)
         bias = self.transformer.position_bias(hidden.shape[1])
-        wanted = mask.masked.flatten().nonzero().squeeze(1)  # (N,)
-        (guesses,) = self.transformer(hidden, padding, bias, projected=projected, wanted=wanted)  # (N, D)
+        (guesses,) = self.transformer(hidden, padding, bias, projected=projected, wanted=mask.rows)  # (N, D)
         return self.out(self.norm(guesses))  # (N, K)
 
     @torch.no_grad()

@@ -81,7 +81,8 @@ def term_shares(counts: Sequence[dict[str, int]], device: torch.device) -> list[
         For every micro-batch, the share of each term; 0 for a term that has no token anywhere.
     """
     names = list(counts[0])
-    own = torch.tensor([[count[name] for name in names] for count in counts], device=device)  # (A, E) int64
+    place = device if world_size() > 1 else torch.device("cpu")  # alone, no GPU is waited for
+    own = torch.tensor([[count[name] for name in names] for count in counts], device=place)  # (A, E) int64
     total = sum_over_ranks(own.sum(0)).clamp(min=1)  # (E,)
     shares = own.double() / total.double()  # (A, E)
     return [dict(zip(names, row, strict=True)) for row in shares.tolist()]

@@ -57,7 +57,7 @@ class ModelObjective(nn.Module):
         reads_hidden = self.regulariser is not None and self.regulariser.reads_hidden
         encoded = self.student(*inputs, mask.visible, mask.visible_padding, return_hidden=reads_hidden)
         logits = self.predictor(encoded.last, mask, inputs.padding)  # (N, K), the masked patches in row order
-        labels = codes[mask.masked]  # (N,)
+        labels = codes.flatten().index_select(0, mask.rows)  # (N,)
         terms = {"masked_prediction": masked_prediction_loss(logits, labels, self.config.label_smoothing)}
         if self.regulariser is not None:
             terms |= self.regulariser(self.student, encoded, inputs, mask, is_replay)

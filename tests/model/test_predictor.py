@@ -44,7 +44,9 @@ def test_rows_are_in_the_order_of_the_mask(predictor, mask, padding, generator) 
     together = predictor(encoded, mask, padding)
     start = 0
     for clip in range(CLIPS):
-        one = Mask(*(part[clip : clip + 1] for part in mask))
+        masked = mask.masked[clip : clip + 1]
+        shown = mask.visible[clip : clip + 1], mask.visible_padding[clip : clip + 1]
+        one = Mask(masked, *shown, masked.flatten().nonzero().squeeze(1))
         alone = predictor(encoded[clip : clip + 1], one, padding[clip : clip + 1])
         torch.testing.assert_close(together[start : start + len(alone)], alone, atol=1e-5, rtol=0)
         start += len(alone)
