@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from sonar.data.stream import Batch
+from sonar.data.batch import Batch
 
 BATCHES_AHEAD = 2  # held beside the one in use; memory stays bounded however slow the steps are
 

@@ -9,6 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sonar.model.dropout import dropout
+from sonar.model.products import Linear
+
 GATE_GROUP = 4  # outputs of the gate's linear layer that are added up to one gate
 
 
@@ -45,8 +48,8 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.num_heads = num_heads
         self.dropout = dropout
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
+        self.qkv = Linear(width, 3 * width)
+        self.out = Linear(width, width)
         self.gate = nn.Linear(width // num_heads, 2 * GATE_GROUP) if gated else None
         self.gate_scale = nn.Parameter(torch.ones(1, num_heads, 1, 1)) if gated else None
 
@@ -61,16 +64,20 @@ class SelfAttention(nn.Module):
         Returns:
             (B, L, D).
         """
+        return self.out(self.attend(self.qkv(hidden), bias, key_bias))  # (B, L, D)
+
+    def attend(self, projected: Tensor, bias: Tensor | None, key_bias: Tensor | None) -> Tensor:
+        """What stands between the projections, from queries, keys and values side by side: (B, L, 3 D) to (B, L, D)."""
         query, key, value = (
-            self.qkv(hidden).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).contiguous().unbind(0)
+            projected.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).contiguous().unbind(0)
         )  # each (B, H, L, E)
         logit_bias = self._logit_bias(query, bias, key_bias)  # (B or 1, H or 1, L or 1, L) or None
-        dropout = self.dropout if self.training else 0.0
-        if hidden.device.type == "cpu":
-            mixed = _attend_by_products(query, key, value, logit_bias, dropout)  # (B, H, L, E)
+        rate = self.dropout if self.training else 0.0
+        if projected.device.type == "cpu":
+            mixed = _attend_by_products(query, key, value, logit_bias, rate)  # (B, H, L, E)
         else:
-            mixed = functional.scaled_dot_product_attention(query, key, value, logit_bias, dropout)
-        return self.out(mixed.transpose(1, 2).flatten(2))  # (B, L, D)
+            mixed = functional.scaled_dot_product_attention(query, key, value, logit_bias, rate)
+        return mixed.transpose(1, 2).flatten(2)  # (B, L, D)
 
     def _logit_bias(self, query: Tensor, bias: Tensor | None, key_bias: Tensor | None) -> Tensor | None:
         """What is added to the scaled products: gated bias and padding."""
@@ -92,7 +99,7 @@ class SelfAttention(nn.Module):
         return gated.to(query.dtype)
 
 
-def _attend_by_products(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, dropout: float) -> Tensor:
+def _attend_by_products(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, rate: float) -> Tensor:
     """Attention by two batched products, which beats the fused kernel on a CPU with a backward pass."""
     clips, heads, length, head_width = query.shape
     queries, keys, values = query.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1)  # (B H, L, E)
@@ -102,5 +109,5 @@ def _attend_by_products(query: Tensor, key: Tensor, value: Tensor, bias: Tensor 
     else:
         expanded = bias.expand(clips, heads, length, length).flatten(0, 1)  # (B H, L, L)
         logits = torch.baddbmm(expanded, queries, keys.transpose(1, 2), alpha=scale)  # (B H, L, L)
-    weights = functional.dropout(logits.softmax(-1), dropout)
+    weights = dropout(logits.softmax(-1), rate, True)
     return torch.bmm(weights, values).unflatten(0, (clips, heads))  # (B, H, L, E)

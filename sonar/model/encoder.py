@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sonar.model.dropout import dropout
 from sonar.model.fbank import PATCH_SIZE, FbankConfig
+from sonar.model.products import Linear
 from sonar.model.transformer import Transformer, TransformerConfig, initialise_plain
 
 
@@ -124,9 +126,7 @@ class BeatsEncoder(nn.Module):
         self.config = config
         self.patch_embedding = nn.Conv2d(1, config.patch_width, PATCH_SIZE, PATCH_SIZE, bias=config.patch_bias)
         self.patch_norm = nn.LayerNorm(config.patch_width)
-        self.patch_projection = (
-            nn.Linear(config.patch_width, config.width) if config.patch_width != config.width else None
-        )
+        self.patch_projection = Linear(config.patch_width, config.width) if config.patch_width != config.width else None
         self.position_conv = PositionConv(config.width, config.position_kernel, config.position_groups)
         self.norm = nn.LayerNorm(config.width)  # before the layers, or after them with norm_first
         self.transformer = Transformer(config)
@@ -171,7 +171,7 @@ class BeatsEncoder(nn.Module):
             padding = _visible_padding(padding, visible, visible_padding)  # (B, V)
         if not self.config.norm_first:
             hidden = self.norm(hidden)
-        hidden = functional.dropout(hidden, self.config.dropout, self.training)
+        hidden = dropout(hidden, self.config.dropout, self.training)
         bias = self.transformer.position_bias(length, visible)
         states = self.transformer(hidden, padding, bias, return_hidden=return_hidden)
         last = self.norm(states[-1]) if self.config.norm_first else states[-1]  # (B, V, D)
@@ -198,7 +198,7 @@ class BeatsEncoder(nn.Module):
         patches = self.patch_norm(patches)
         if self.patch_projection is not None:
             patches = self.patch_projection(patches)  # (B, L, D)
-        return functional.dropout(patches, self.config.input_dropout, self.training)
+        return dropout(patches, self.config.input_dropout, self.training)
 
     def initialise(self, generator: torch.Generator) -> "BeatsEncoder":
         """Set every parameter from the generator; returns the encoder."""

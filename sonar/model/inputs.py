@@ -29,7 +29,8 @@ def model_inputs(waveform: Tensor, sample_padding: Tensor, fbank: FbankConfig) -
     Raises:
         ValueError: T is too short for a patch, or a clip is padding only.
     """
-    return Inputs(log_mel(waveform, fbank), _patch_padding(sample_padding, fbank))
+    padding = _patch_padding(sample_padding, fbank)  # (B, L), first: its check waits for the GPU
+    return Inputs(log_mel(waveform, fbank), padding)
 
 
 def num_real_patches(sample_padding: Tensor, fbank: FbankConfig) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sonar.model.masking import Mask
-from sonar.model.transformer import INIT_STD, Transformer, TransformerConfig, initialise_plain
+from sonar.model.transformer import INIT_STD, Transformer, TransformerConfig, TransformerLayer, initialise_plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,24 +47,23 @@ class LabelPredictor(nn.Module):
             padding: (B, L) bool, True where padded; None when nothing is.
 
         Returns:
-            (N, K) logits in the order of `mask.masked`, row by row: the labels are `codes[mask.masked]`.
+            (N, K) logits in the order of `mask.rows`, of which the labels are those of the flattened codes.
 
         Raises:
             ValueError: if `encoded` has not one vector for each of `mask.visible`.
         """
         if encoded.shape[:2] != mask.visible.shape:
             raise ValueError(f"encoded has shape {tuple(encoded.shape)} but the mask shows {tuple(mask.visible.shape)}")
-        hidden = self._with_mask_tokens(self.inlet(encoded), mask, padding)  # (B, L, D)
-        bias = self.transformer.position_bias(hidden.shape[1])
-        (hidden,) = self.transformer(hidden, padding, bias)  # (B, L, D)
-        return self.out(self.norm(hidden[mask.masked]))  # (N, K)
-
-    def _with_mask_tokens(self, encoded: Tensor, mask: Mask, padding: Tensor | None) -> Tensor:
-        """Each visible vector at its patch and the mask token elsewhere: (B, V, D) to (B, L, D)."""
+        first = self.transformer.layers[0]
+        assert isinstance(first, TransformerLayer)
         shown = ~mask.masked if padding is None else ~(mask.masked | padding)  # (B, L)
-        place = (shown.cumsum(1) - 1).clamp(min=0)  # (B, L): the rank of each patch among the visible ones
-        spread = encoded.gather(1, place.unsqueeze(-1).expand(-1, -1, encoded.shape[-1]))  # (B, L, D)
-        return torch.where(shown.unsqueeze(-1), spread, self.mask_token.to(encoded.dtype))
+        encoded = self.inlet(encoded)  # (B, V, D)
+        # All hidden patches enter as one vector, so the first layer projects it once.
+        projected = _spread(first.project(encoded), first.project(self.mask_token), shown)  # (B, L, 3 D)
+        hidden = _spread(encoded, self.mask_token, shown)  # (B, L, D)
+        bias = self.transformer.position_bias(hidden.shape[1])
+        (guesses,) = self.transformer(hidden, padding, bias, projected=projected, wanted=mask.rows)  # (N, D)
+        return self.out(self.norm(guesses))  # (N, K)
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> "LabelPredictor":
@@ -73,3 +72,10 @@ class LabelPredictor(nn.Module):
         self.mask_token.normal_(std=INIT_STD, generator=generator)
         self.transformer.initialise(generator)
         return self
+
+
+def _spread(visible: Tensor, hidden: Tensor, shown: Tensor) -> Tensor:
+    """Each visible vector at its patch and the hidden one elsewhere: (B, V, D), (D,), (B, L) bool to (B, L, D)."""
+    place = (shown.cumsum(1) - 1).clamp(min=0)  # (B, L): the rank of each patch among the visible ones
+    spread = visible.gather(1, place.unsqueeze(-1).expand(-1, -1, visible.shape[-1]))  # (B, L, D)
+    return torch.where(shown.unsqueeze(-1), spread, hidden.to(visible.dtype))

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sonar.model.attention import SelfAttention, distance_buckets
+from sonar.model.dropout import dropout
+from sonar.model.products import Linear
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": functional.gelu, "relu": functional.relu}
 INIT_STD = 0.02  # of projections that DeepNorm does not scale
@@ -112,26 +114,58 @@ class TransformerLayer(nn.Module):
             config.width, config.num_heads, dropout=config.attention_dropout, gated=config.gated
         )
         self.attention_norm = nn.LayerNorm(config.width)
-        self.fc1 = nn.Linear(config.width, config.ffn_width)
-        self.fc2 = nn.Linear(config.ffn_width, config.width)
+        self.fc1 = Linear(config.width, config.ffn_width)
+        self.fc2 = Linear(config.ffn_width, config.width)
         self.ffn_norm = nn.LayerNorm(config.width)
 
-    def forward(self, hidden: Tensor, bias: Tensor | None = None, key_bias: Tensor | None = None) -> Tensor:
-        """(B, L, D) to (B, L, D); the biases as in `SelfAttention`."""
+    def forward(
+        self,
+        hidden: Tensor,
+        bias: Tensor | None = None,
+        key_bias: Tensor | None = None,
+        *,
+        projected: Tensor | None = None,
+        wanted: Tensor | None = None,
+    ) -> Tensor:
+        """(B, L, D) to (B, L, D).
+
+        Args:
+            hidden: (B, L, D).
+            bias: as in `SelfAttention`.
+            key_bias: as in `SelfAttention`.
+            projected: (B, L, 3 D) `project(hidden)`, where it is known; None: it is computed.
+            wanted: (N,) int64 rows of the flattened (B L, D) whose output is asked for; None: all.
+
+        Returns:
+            (B, L, D), or (N, D) for `wanted`.
+        """
+        projected = self.project(hidden) if projected is None else projected  # (B, L, 3 D)
+        mixed = self.attention.attend(projected, bias, key_bias)  # (B, L, D)
+        if wanted is not None:
+            mixed, hidden = rows_of(mixed, wanted), rows_of(hidden, wanted)  # (N, D)
+        attended = self._drop(self.attention.out(mixed))
         if self.norm_first:
-            hidden = hidden + self._drop(self.attention(self.attention_norm(hidden), bias, key_bias))
+            hidden = hidden + attended
             return hidden + self._drop(self._feed_forward(self.ffn_norm(hidden)))
-        attended = self._drop(self.attention(hidden, bias, key_bias))
         hidden = self.attention_norm(torch.add(attended, hidden, alpha=self.residual_scale))
         fed = self._drop(self._feed_forward(hidden))
         return self.ffn_norm(torch.add(fed, hidden, alpha=self.residual_scale))
 
+    def project(self, hidden: Tensor) -> Tensor:
+        """Queries, keys and values side by side, each vector by itself: (..., D) to (..., 3 D)."""
+        return self.attention.qkv(self.attention_norm(hidden) if self.norm_first else hidden)
+
     def _feed_forward(self, hidden: Tensor) -> Tensor:
-        inner = functional.dropout(self.activation(self.fc1(hidden)), self.activation_dropout, self.training)
+        inner = dropout(self.activation(self.fc1(hidden)), self.activation_dropout, self.training)
         return self.fc2(inner)  # (B, L, D)
 
     def _drop(self, hidden: Tensor) -> Tensor:
-        return functional.dropout(hidden, self.dropout, self.training)
+        return dropout(hidden, self.dropout, self.training)
+
+
+def rows_of(hidden: Tensor, rows: Tensor) -> Tensor:
+    """(B, L, D) to (N, D): the rows of the flattened (B L, D)."""
+    return hidden.flatten(0, 1).index_select(0, rows)
 
 
 def local_bias(config: TransformerConfig) -> Tensor:
@@ -160,7 +194,14 @@ class Transformer(nn.Module):
         self.layers = nn.ModuleList(TransformerLayer(config) for _ in range(config.num_layers))
 
     def forward(
-        self, hidden: Tensor, padding: Tensor | None, bias: Tensor | None, *, return_hidden: bool = False
+        self,
+        hidden: Tensor,
+        padding: Tensor | None,
+        bias: Tensor | None,
+        *,
+        return_hidden: bool = False,
+        projected: Tensor | None = None,
+        wanted: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
         """Run all layers.
 
@@ -169,20 +210,26 @@ class Transformer(nn.Module):
             padding: (B, L) bool, True where padded; nothing attends there. A wholly padded clip gives NaN.
             bias: (1 or B, H, L, L) from `position_bias`, or None.
             return_hidden: keep every layer's output.
+            projected: (B, L, 3 D) the first layer's `project(hidden)`, where it is known.
+            wanted: (N,) int64 rows of the flattened (B L, D) whose last output is asked for; None: all.
 
         Returns:
-            The last output (B, L, D) alone, or the input and every layer's output, last one last.
+            The last output (B, L, D) alone, or the input and every layer's output, last one last; with `wanted` the
+            last one is (N, D).
         """
         key_bias = None
         if padding is not None:
             key_bias = torch.zeros_like(padding, dtype=hidden.dtype).masked_fill_(padding, -math.inf)[:, None, None]
         states = [hidden]
-        for layer in self.layers:
+        for number, layer in enumerate(self.layers):
+            first, rows = projected if number == 0 else None, wanted if number == len(self.layers) - 1 else None
             drop = self.config.layer_drop if self.training else 0.0
             if drop == 0 or float(torch.rand(())) >= drop:
                 if self.config.gradient_decay != 1.0:
                     hidden = _decay_gradient(hidden, self.config.gradient_decay)
-                hidden = layer(hidden, bias, key_bias)  # (B, L, D)
+                hidden = layer(hidden, bias, key_bias, projected=first, wanted=rows)  # (B, L, D) or (N, D)
+            elif rows is not None:
+                hidden = rows_of(hidden, rows)  # (N, D)
             if return_hidden:  # of a dropped layer its input, so that layer n stands at place n
                 states.append(hidden)
         return tuple(states) if return_hidden else (hidden,)

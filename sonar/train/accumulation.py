@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from sonar.data.stream import Batch
+from sonar.data.batch import Batch
 from sonar.model.ranks import sum_over_ranks, world_size
 from sonar.train.objective import CodeAssignment, LossTerms, Objective
 
@@ -67,10 +67,7 @@ def accumulate(
 def split_batch(batch: Batch, parts: int) -> list[Batch]:
     """Consecutive micro-batches, in the order of the batch; their sizes differ by one clip at most."""
     bounds = [len(batch.clip_ids) * i // parts for i in range(parts + 1)]
-    return [
-        Batch(batch.waveform[a:b], batch.padding[a:b], batch.is_replay[a:b], batch.clip_ids[a:b])
-        for a, b in pairwise(bounds)
-    ]
+    return [batch.rows(begin, end) for begin, end in pairwise(bounds)]
 
 
 def term_shares(counts: Sequence[dict[str, int]], device: torch.device) -> list[Shares]:
@@ -84,7 +81,8 @@ def term_shares(counts: Sequence[dict[str, int]], device: torch.device) -> list[
         For every micro-batch, the share of each term; 0 for a term that has no token anywhere.
     """
     names = list(counts[0])
-    own = torch.tensor([[count[name] for name in names] for count in counts], device=device)  # (A, E) int64
+    place = device if world_size() > 1 else torch.device("cpu")  # alone, no GPU is waited for
+    own = torch.tensor([[count[name] for name in names] for count in counts], device=place)  # (A, E) int64
     total = sum_over_ranks(own.sum(0)).clamp(min=1)  # (E,)
     shares = own.double() / total.double()  # (A, E)
     return [dict(zip(names, row, strict=True)) for row in shares.tolist()]

@@ -91,7 +91,7 @@ def launch_adapt(
             "base": base,
             "stores": (mixture.new.source, mixture.prior.source),
             "index": (mixture.new_index, mixture.prior_index, mixture.pool_index),
-            "base_codes": mixture.base_codes,
+            "kept": (mixture.base_codes, mixture.features),
             "config": config,
             "folder": str(folder),
             "around": around._replace(callbacks=()),
@@ -148,7 +148,7 @@ def _worker_loop(job: dict[str, Any]) -> None:
         observe=around.observe if worker.rank == 0 else observe_nothing,
         is_stopping=never if around.is_stopping is never else lambda: _rank_0_says(around.is_stopping, worker),
     )
-    mixture = Mixture(new, new_index, prior, prior_index, pool_index, job["base_codes"])
+    mixture = Mixture(new, new_index, prior, prior_index, pool_index, *job["kept"])
     try:
         adapted = adapt(load_checkpoint(job["base"]), mixture, config, hooks, worker)
     except _SAME_ON_EVERY_RANK as end:

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from sonar.data.batch import Batch
 from sonar.data.prefetch import Prefetch
-from sonar.data.stream import Batch
 from sonar.model.ranks import world_size
 from sonar.train.accumulation import Precision, StepLosses, accumulate
 from sonar.train.objective import Moment, Objective

@@ -8,13 +8,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sonar.data.stream import Batch
+from sonar.data.batch import Batch
 from sonar.model.encoder import BeatsEncoder
 from sonar.model.inputs import Inputs, model_inputs, num_real_patches
 from sonar.model.losses import cosine_alignment_loss, masked_prediction_loss
 from sonar.model.masking import num_masked, random_mask
 from sonar.model.predictor import LabelPredictor
 from sonar.model.tokenizer import RandomProjectionTokenizer, Tokenizer
+from sonar.train.kept import KeptCodes
 from sonar.train.objective import CodeAssignment, DistillConfig, LossTerms, Moment, detached, freeze, weighted
 from sonar.train.regulariser import Regulariser
 
@@ -33,18 +34,22 @@ class ModelObjective(nn.Module):
         regulariser: Regulariser | None,
         config: DistillConfig,
     ) -> None:
-        """Build from the trained encoder and predictor, a frozen tokenizer, and the pull to the old encoder or None."""
+        """Build from the trained encoder and predictor, the pull to the old encoder or None, and a frozen tokenizer.
+
+        The tokenizer must not change as long as this objective lives: the codes of whole clips are computed once.
+        """
         super().__init__()
         self.student = student
         self.predictor = predictor
         self.tokenizer = freeze(tokenizer)
+        self.codes = KeptCodes(self.tokenizer)
         self.regulariser = regulariser
         self.config = config
 
     def forward(self, batch: Batch, generator: torch.Generator) -> LossTerms:
         """Losses of one batch; `generator` (on the CPU) draws the mask."""
         inputs = model_inputs(batch.waveform, batch.padding, self.student.config.fbank)
-        return self.losses(inputs, self.tokenizer.codes(*inputs), batch.is_replay, generator)
+        return self.losses(inputs, self.codes(inputs, batch.keys), batch.is_replay, generator)
 
     def losses(self, inputs: Inputs, codes: Tensor, is_replay: Tensor, generator: torch.Generator) -> LossTerms:
         """Losses of inputs that have passed the front end and the tokenizer; codes (B, L), is_replay (B,)."""
@@ -52,7 +57,7 @@ class ModelObjective(nn.Module):
         reads_hidden = self.regulariser is not None and self.regulariser.reads_hidden
         encoded = self.student(*inputs, mask.visible, mask.visible_padding, return_hidden=reads_hidden)
         logits = self.predictor(encoded.last, mask, inputs.padding)  # (N, K), the masked patches in row order
-        labels = codes[mask.masked]  # (N,)
+        labels = codes.flatten().index_select(0, mask.rows)  # (N,)
         terms = {"masked_prediction": masked_prediction_loss(logits, labels, self.config.label_smoothing)}
         if self.regulariser is not None:
             terms |= self.regulariser(self.student, encoded, inputs, mask, is_replay)
@@ -101,9 +106,9 @@ class HeadObjective(nn.Module):
         inputs = model_inputs(batch.waveform, batch.padding, encoder.config.fbank)
         with torch.no_grad():
             target = encoder(*inputs).last
-            tokens = self.tokenizer(*inputs)
-        masked = self.masked.losses(inputs, tokens.codes, batch.is_replay, generator)
-        estimate = self.tokenizer.estimate(tokens.quantized, inputs.padding)
+        codes = self.masked.codes(inputs, batch.keys)
+        masked = self.masked.losses(inputs, codes, batch.is_replay, generator)
+        estimate = self.tokenizer.estimate(self.tokenizer.codebook.vectors[codes], inputs.padding)
         alignment = cosine_alignment_loss(estimate, target, ~inputs.padding)
         parts = {**masked.parts, "alignment": alignment}
         return LossTerms(parts, {**masked.terms, "alignment": alignment.detach()})

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from sonar.data.stream import Batch
+from sonar.data.batch import Batch
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from sonar.train.optim import OptimConfig
 
 Schedule = Literal["staged", "interleaved"]
 _NOT_NEGATIVE = ("epochs", "tokenizer_steps", "model_steps", "head_steps", "predictor_steps", "plateau_window",
-                 "plateau_gain", "churn_every")  # fmt: skip
+                 "plateau_gain", "churn_every", "feature_cache_gb")  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +42,8 @@ class TrainingConfig:
         num_workers: processes that train together.
         accumulation: micro-batches per step and worker, for less memory; the step stays that of the whole batch.
         precision: fp32, or bf16 autocast with the codebook in fp32.
+        feature_cache_gb: most gigabytes on disk, for each base, of what the old encoder and tokenizer say of whole
+            clips, in half precision, shared by the trials of a sweep (BEATs-base: 0.55 an hour of audio); 0: none.
         checkpoint_every: steps between two saved states.
         churn_every: steps of the tokenizer stage between two measurements of label churn, which is measured at the
             stage's end too; 0: never (inferred: 50).
@@ -64,6 +66,7 @@ class TrainingConfig:
     num_workers: int = 1
     accumulation: int = 1
     precision: Precision = "fp32"
+    feature_cache_gb: float = 16.0
     checkpoint_every: int = 200
     churn_every: int = 50
     seed: int = 0

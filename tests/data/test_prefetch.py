@@ -8,8 +8,8 @@ import pytest
 import torch
 from test_stream import CONFIG, mixed
 
+from sonar.data.batch import Batch
 from sonar.data.prefetch import BATCHES_AHEAD, Prefetch
-from sonar.data.stream import Batch
 
 
 def test_the_batches_are_those_of_the_stream_from_any_step_on() -> None:

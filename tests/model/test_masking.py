@@ -25,6 +25,7 @@ def test_each_clip_hides_the_ratio_of_its_unpadded_patches(lengths: list[int], r
         shown = mask.visible[clip][~mask.visible_padding[clip]].tolist()
         expected = (~mask.masked[clip] & ~padding[clip]).nonzero().flatten().tolist()
         assert shown == expected
+    assert torch.equal(mask.rows, mask.masked.flatten().nonzero().squeeze(1))
     assert not (mask.masked & padding).any()
     assert (mask.visible.diff(dim=1) >= 0).all()
     assert int((~mask.visible_padding).sum(1).max()) == mask.visible.shape[1]

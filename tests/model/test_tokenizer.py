@@ -77,6 +77,14 @@ def test_a_frozen_copy_never_changes(tokenizer: Tokenizer, log_mel: torch.Tensor
     assert all(torch.equal(value, before[key]) for key, value in teacher.state_dict().items())
 
 
+def test_autocast_rounds_nothing_behind_the_encoder(tokenizer: Tokenizer, log_mel: torch.Tensor) -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        output = tokenizer(log_mel)
+    plain = tokenizer.codebook.quantize(tokenizer.projection(output.hidden.float()))
+    assert output.hidden.dtype == torch.bfloat16 or not torch.equal(output.hidden, tokenizer(log_mel).hidden)
+    assert torch.equal(output.embedding, plain.embedding) and torch.equal(output.codes, plain.codes)
+
+
 def test_autocast_changes_few_codes(tokenizer: Tokenizer, log_mel: torch.Tensor) -> None:
     exact = tokenizer.codes(log_mel)
     with torch.autocast("cpu", torch.bfloat16):

@@ -20,9 +20,15 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
 def test_the_same_parameters_give_the_same_trial_and_another_seed_another_one(
     prepared: Prepared, tmp_path: Path
 ) -> None:
-    same, other = config(), seeded(config(), 1)
-    runs = {"first": same, "second": same, "other": other, "weighted": config(**{"distill.model_weight": 3.0})}
-    results = {name: run_trial(of, prepared, tmp_path / name, lambda step: None) for name, of in runs.items()}
+    whole = {"training.clip_seconds": 4.0}  # of clips that are kept
+    same = config(**whole)
+    weighted = config(**whole | {"distill.model_weight": 3.0})
+    runs = {"first": same, "second": same, "other": seeded(same, 1), "weighted": weighted}
+    results, kept = {}, []
+    for name, of in runs.items():
+        results[name] = run_trial(of, prepared, tmp_path / name, lambda step: None)
+        kept.append(len(list(Path(prepared.embeddings).parent.glob("features-*/*/*"))))
+    assert 0 < kept[0] == kept[1]  # the second trial read what the first one had computed
     assert deterministic(results["first"]) == deterministic(results["second"])
     ends = {name: load_checkpoint(result.checkpoint) for name, result in results.items()}
     weights = {name: tensors(end.encoder, end.tokenizer, end.predictor) for name, end in ends.items()}

@@ -5,7 +5,8 @@ import pytest
 from tiny import CLIP_SECONDS, make_base, make_mixture
 
 from sonar.checkpoint import Checkpoint
-from sonar.data.stream import Batch, MixedStream, Source, StreamConfig
+from sonar.data.batch import Batch
+from sonar.data.stream import MixedStream, Source, StreamConfig
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ from tiny import CLIP_SECONDS, make_base, make_store, tensors
 from torch import distributed, multiprocessing, nn
 
 from sonar.checkpoint import Checkpoint
-from sonar.data.stream import Batch, MixedStream, Source, StreamConfig
+from sonar.data.batch import Batch
+from sonar.data.stream import MixedStream, Source, StreamConfig
 from sonar.model.codebook import CodebookConfig
 from sonar.train.accumulation import merge_losses, shared_loss, split_batch, term_shares
 from sonar.train.loop import PACE, NonFiniteLossError, Stage, StepReport, run_stage

@@ -8,7 +8,8 @@ import torch
 from tiny import STEPS, Recorder, changed, make_base, make_config, make_mixture, tensors
 
 from sonar.checkpoint import load_state, save_state
-from sonar.data.stream import Batch, MixedStream
+from sonar.data.batch import Batch
+from sonar.data.stream import MixedStream
 from sonar.experiment import apply_preset
 from sonar.train.adapt import Mixture, adapt
 from sonar.train.settings import TrainingConfig

@@ -10,7 +10,7 @@ import torch
 from tiny import changed, tensors
 from torch import nn
 
-from sonar.data.stream import Batch
+from sonar.data.batch import Batch
 from sonar.train.loop import NonFiniteLossError, Stage, StageState, StepReport, run_stage
 from sonar.train.objective import LossTerms, Moment
 from sonar.train.optim import OptimConfig, learning_rate

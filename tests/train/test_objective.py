@@ -9,7 +9,8 @@ from tiny import NUM_CODES, changed, draws, model_objective, parts, tensors, tra
 from torch import nn
 
 from sonar.checkpoint import Checkpoint
-from sonar.data.stream import Batch, MixedStream
+from sonar.data.batch import Batch
+from sonar.data.stream import MixedStream
 from sonar.model.codebook import CodebookConfig
 from sonar.train.model_objective import HeadObjective
 from sonar.train.objective import DistillConfig, LossTerms

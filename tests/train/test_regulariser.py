@@ -10,7 +10,8 @@ from tiny import changed, draws, make_base, model_objective, parts, tensors, tra
 from torch import nn
 
 from sonar.checkpoint import Checkpoint
-from sonar.data.stream import Batch, MixedStream
+from sonar.data.batch import Batch
+from sonar.data.stream import MixedStream
 from sonar.model.inputs import model_inputs
 from sonar.model.masking import random_mask
 from sonar.train.model_objective import ModelObjective
