@@ -103,13 +103,12 @@ class _Block:
     def __init__(self, num_clips: int, num_frames: int, config: FbankConfig, device: torch.device) -> None:
         self.num_clips, self.num_frames, self.config = num_clips, num_frames, config
         shape = num_clips, num_frames
-        self.centred = torch.empty(*shape, FRAME_SAMPLES, device=device)  # (C, N, S)
-        self.padded = torch.zeros(*shape, FFT_SAMPLES, device=device)  # (C, N, FFT_SAMPLES)
-        # The first sample of a frame stays 0, since the window is 0 there.
+        self.window = povey_window(device)[1:]  # (S - 1,): the first sample of a frame stays 0, as the window is there
+        self.centred = self.window.new_empty(*shape, FRAME_SAMPLES)  # (C, N, S)
+        self.padded = self.window.new_zeros(*shape, FFT_SAMPLES)  # (C, N, FFT_SAMPLES)
         self.emphasised = self.padded[..., 1:FRAME_SAMPLES]  # (C, N, S - 1)
-        self.window = povey_window(device)[1:]  # (S - 1,)
-        self.power = torch.empty(*shape, FFT_SAMPLES // 2 + 1, device=device)  # (C, N, Q)
-        self.energies = torch.empty(*shape, config.num_mel_bins, device=device)  # (C, N, M)
+        self.power = self.window.new_empty(*shape, FFT_SAMPLES // 2 + 1)  # (C, N, Q)
+        self.energies = self.window.new_empty(*shape, config.num_mel_bins)  # (C, N, M)
         power, energies = self.power.flatten(0, 1), self.energies.flatten(0, 1)  # (C N, Q), (C N, M)
         bands = mel_bands(config.num_mel_bins, device)
         places = energies.split([band.weight.shape[1] for band in bands], 1)
@@ -136,7 +135,7 @@ def _block(frames: Tensor, config: FbankConfig) -> _Block:
     if frames.device.type == "cpu":
         num_blocks = math.ceil(num_frames / (CPU_BLOCK_FRAMES * torch.get_num_threads()))
         num_clips, num_frames = 1, math.ceil(num_frames / num_blocks)
-    return _Block(num_clips, num_frames, config, frames.device)
+    return _Block(max(1, num_clips), num_frames, config, frames.device)
 
 
 def _starts(total: int, size: int) -> list[int]:
