@@ -61,11 +61,37 @@ def test_the_installed_command_runs_without_arguments_of_its_own(root: Path) -> 
     assert getattr(importlib.import_module(target[1]), target[2]) is cli_module.cli
 
 
-@pytest.mark.parametrize("module", ["sonar", "sonar.cli"])
-def test_importing_it_waits_for_nothing_heavy(module: str) -> None:
-    code = f"import sys, {module}; print(*(set(sys.modules) & {{'torch', 'ray', 'mlflow', 'optuna', 'sklearn'}}))"
+HEAVY = ("torch", "ray", "mlflow", "optuna", "sklearn")
+
+
+def heavy_after(code: str) -> set[str]:
+    """What of the heavy packages a fresh Python has imported after `code`."""
+    code = f"import sys\n{code}\nsys.stderr.write(' '.join(set(sys.modules) & set({HEAVY})))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == ""
+    return set(done.stderr.split())
+
+
+@pytest.mark.parametrize("module", ["sonar", "sonar.cli", "sonar.search.space"])
+def test_importing_it_waits_for_nothing_heavy(module: str) -> None:
+    assert heavy_after(f"import {module}") == set()
+
+
+SHOW_ALL_HELP = """
+import typer
+from sonar.cli.app import app
+
+def show(command, words):
+    app([*words, "--help"], standalone_mode=False)
+    for name, below in getattr(command, "commands", {}).items():
+        show(below, [*words, name])
+
+show(typer.main.get_command(app), [])
+"""
+
+
+def test_the_help_of_every_command_waits_for_nothing_heavy() -> None:
+    assert heavy_after(SHOW_ALL_HELP) == set()
+    assert heavy_after("import optuna") == {"optuna"}, "the check must notice what is imported"
 
 
 @pytest.mark.parametrize("command", ["run", "plan"])

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
-from sklearn.metrics import accuracy_score, average_precision_score, f1_score
 
 from sonar.evaluate.predictions import Predictions
 
@@ -39,6 +38,8 @@ def score_predictions(predictions: Predictions, metric: Metric) -> TaskScore:
         ValueError: another metric, a class that no scored clip has (its F1, recall and average precision are not
             defined), scores that are not finite, or the accuracy of a multi-label task.
     """
+    from sklearn.metrics import accuracy_score, average_precision_score, f1_score  # a second, when a sweep is declared
+
     check_predictions(predictions, metric)
     truth, said = predictions.truth, decided(predictions)
     if metric == "map":

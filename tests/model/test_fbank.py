@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sonar.model.fbank import FbankConfig, log_mel, mel_filters, num_frames, num_patches
+from sonar.model.fbank import FbankConfig, _Block, log_mel, mel_filters, num_frames, num_patches
 
 CONFIG = FbankConfig()
 
@@ -72,6 +72,31 @@ def test_clips_and_blocks_do_not_touch_each_other(generator: torch.Generator) ->
     together = log_mel(waveform, CONFIG)
     torch.testing.assert_close(together[1:2], log_mel(waveform[1:2], CONFIG), atol=0, rtol=0)
     torch.testing.assert_close(together[:, :50], log_mel(waveform[:, :8400], CONFIG)[:, :50], atol=1e-4, rtol=0)
+
+
+def test_how_a_clip_is_cut_into_blocks_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, generator: torch.Generator
+) -> None:
+    waveform = torch.rand(2, 60_000, generator=generator) - 0.5  # 373 frames
+    whole = log_mel(waveform, CONFIG)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    for frames in (50, 186, 372, 373):
+        monkeypatch.setattr("sonar.model.fbank.CPU_BLOCK_FRAMES", frames)
+        torch.testing.assert_close(log_mel(waveform, CONFIG), whole, atol=1e-5, rtol=0)
+
+
+def test_the_whole_batch_as_one_block_as_on_a_gpu_has_the_same_features(
+    monkeypatch: pytest.MonkeyPatch, generator: torch.Generator
+) -> None:
+    waveform = torch.rand(3, 8000, generator=generator) - 0.5
+    by_clip = log_mel(waveform, CONFIG)
+    whole = _Block(3, by_clip.shape[1], CONFIG, waveform.device)
+    monkeypatch.setattr("sonar.model.fbank._block", lambda frames, config: whole)
+    torch.testing.assert_close(log_mel(waveform, CONFIG), by_clip, atol=1e-5, rtol=0)
+
+
+def test_no_clips_have_no_features() -> None:
+    assert log_mel(torch.zeros(0, 4000), CONFIG).shape == (0, 23, 128)
 
 
 def test_autocast_and_half_input_keep_float32(generator: torch.Generator) -> None:
