@@ -29,3 +29,8 @@ class Batch(NamedTuple):
     def to(self, device: torch.device) -> Batch:
         """The same batch on `device`."""
         return Batch(self.waveform.to(device), self.padding.to(device), self.is_replay.to(device), self.clip_ids)
+
+    def rows(self, begin: int, end: int) -> Batch:
+        """Some consecutive rows of it."""
+        part = slice(begin, end)
+        return Batch(self.waveform[part], self.padding[part], self.is_replay[part], self.clip_ids[part])

@@ -67,10 +67,7 @@ def accumulate(
 def split_batch(batch: Batch, parts: int) -> list[Batch]:
     """Consecutive micro-batches, in the order of the batch; their sizes differ by one clip at most."""
     bounds = [len(batch.clip_ids) * i // parts for i in range(parts + 1)]
-    return [
-        Batch(batch.waveform[a:b], batch.padding[a:b], batch.is_replay[a:b], batch.clip_ids[a:b])
-        for a, b in pairwise(bounds)
-    ]
+    return [batch.rows(begin, end) for begin, end in pairwise(bounds)]
 
 
 def term_shares(counts: Sequence[dict[str, int]], device: torch.device) -> list[Shares]:

@@ -41,6 +41,8 @@ class TrainingConfig:
         reset_heads: start from random heads even if the checkpoint holds trained ones.
         num_workers: processes that train together.
         accumulation: micro-batches per step and worker, for less memory; the step stays that of the whole batch.
+        checkpoint_activations: keep the inputs of the trained transformer layers only and compute the rest again in the
+            backward pass; the step stays what it is (bench/memory.py: its price and gain).
         precision: fp32, or bf16 autocast with the codebook in fp32.
         checkpoint_every: steps between two saved states.
         churn_every: steps of the tokenizer stage between two measurements of label churn, which is measured at the
@@ -63,6 +65,7 @@ class TrainingConfig:
     reset_heads: bool = False
     num_workers: int = 1
     accumulation: int = 1
+    checkpoint_activations: bool = False
     precision: Precision = "fp32"
     checkpoint_every: int = 200
     churn_every: int = 50
@@ -85,6 +88,21 @@ class TrainingConfig:
             raise ValueError(f"schedule is {self.schedule!r}; give one of {list(get_args(Schedule))}")
         if not 0 <= self.interpolation <= 1:
             raise ValueError(f"interpolation is {self.interpolation}; it must lie in [0, 1]")
+
+    def for_memory(self, num_parts: int | None) -> str:
+        """What to set where a step found no memory.
+
+        Args:
+            num_parts: micro-batches that a worker's batch must be split into; None: not even single clips fit.
+        """
+        if num_parts is None:
+            less = "" if self.checkpoint_activations else "Set training.checkpoint_activations=true, or shorten "
+            return f"{less or 'Shorten '}training.clip_seconds, or train on a machine with more memory"
+        size = self.batch_size * self.accumulation // num_parts
+        return (
+            f"Set training.accumulation={num_parts}, which keeps the step what it is, or training.batch_size={size}, "
+            "which makes it a smaller one"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
