@@ -14,6 +14,7 @@ from torch.nn import functional
 from sonar.model.attention import SelfAttention, distance_buckets
 from sonar.model.dropout import dropout
 from sonar.model.products import Linear
+from sonar.model.recomputation import recomputed
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": functional.gelu, "relu": functional.relu}
 INIT_STD = 0.02  # of projections that DeepNorm does not scale
@@ -184,7 +185,13 @@ def local_bias(config: TransformerConfig) -> Tensor:
 
 
 class Transformer(nn.Module):
-    """Layers that share one table of relative position biases, computed once per forward."""
+    """Layers that share one table of relative position biases, computed once per forward.
+
+    Attributes:
+        recompute: keep no activations within the layers for the backward pass, which computes them again.
+    """
+
+    recompute = False
 
     def __init__(self, config: TransformerConfig) -> None:
         """Make the layers and the table."""
@@ -227,7 +234,8 @@ class Transformer(nn.Module):
             if drop == 0 or float(torch.rand(())) >= drop:
                 if self.config.gradient_decay != 1.0:
                     hidden = _decay_gradient(hidden, self.config.gradient_decay)
-                hidden = layer(hidden, bias, key_bias, projected=first, wanted=rows)  # (B, L, D) or (N, D)
+                run = recomputed(layer) if self.recompute and torch.is_grad_enabled() else layer
+                hidden = run(hidden, bias, key_bias, projected=first, wanted=rows)  # (B, L, D) or (N, D)
             elif rows is not None:
                 hidden = rows_of(hidden, rows)  # (N, D)
             if return_hidden:  # of a dropped layer its input, so that layer n stands at place n

@@ -70,6 +70,7 @@ def adapt(base: Checkpoint, mixture: Mixture, config: AdaptConfig, hooks: Hooks,
             to be distilled.
         NonFiniteLossError: a loss became NaN or infinite.
         CodebookCollapseError: the tokenizer came to use few codes.
+        BatchTooLargeError: a step found no memory.
     """
     adaptation = _Adaptation(base, mixture, config, worker)
     run_plan(adaptation.plan(), hooks)
@@ -195,6 +196,8 @@ class _Adaptation:
             rank=self.worker.rank,
             precision=self.config.training.precision,
             accumulation=self.config.training.accumulation,
+            checkpoint_activations=self.config.training.checkpoint_activations,
+            advise=self.config.training.for_memory,
         )
 
     def _mixed(self) -> MixedStream:

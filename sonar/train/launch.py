@@ -19,6 +19,7 @@ from sonar.data.stream import ClipStore
 from sonar.files import write_whole_text
 from sonar.train.adapt import Mixture, adapt
 from sonar.train.loop import StepReport
+from sonar.train.memory import BatchTooLargeError
 from sonar.train.settings import AdaptConfig
 from sonar.train.stages import Hooks, Observe, TrainingStopped, Worker, never, observe_nothing
 
@@ -26,10 +27,11 @@ ADAPTED_FOLDER = "adapted"
 STATE_FILE = "state.pt"
 DIVERGED_FILE = "diverged.txt"  # why the workers stopped, until the driver has read it
 STOPPED_FILE = "stopped.txt"  # likewise, where they were asked to
+TOO_LARGE_FILE = "too_large.txt"  # likewise, where one found no memory
 PLACEMENT_FILE = "placement_group"  # the id of that of the workers that run, or ran last
 MAX_FAILURES = 2  # restarts of the worker group before a trial counts as failed
 
-
+_ENDS = {DIVERGED_FILE: FloatingPointError, STOPPED_FILE: TrainingStopped, TOO_LARGE_FILE: BatchTooLargeError}
 _SAME_ON_EVERY_RANK = (FloatingPointError, TrainingStopped)  # and again after a restart: to Ray they are no failures
 
 
@@ -82,9 +84,11 @@ def launch_adapt(
     Raises:
         TrainingStopped: as `around` asked; every worker stopped after the same step, its state is saved.
         FloatingPointError: training diverged or the codebook collapsed, as all workers found at the same step.
+        BatchTooLargeError: a worker found no memory for its part of a step.
         ray.train.TrainingFailedError: the workers failed more often than `MAX_FAILURES`.
     """
     folder = folder.resolve()  # workers of other nodes have other working folders
+    (folder / TOO_LARGE_FILE).unlink(missing_ok=True)  # of a driver that died
     trainer = TorchTrainer(
         _worker_loop,
         train_loop_config={
@@ -106,7 +110,7 @@ def launch_adapt(
         ),
     )
     metrics = trainer.fit().metrics or {}
-    for name, error in ((DIVERGED_FILE, FloatingPointError), (STOPPED_FILE, TrainingStopped)):
+    for name, error in _ENDS.items():
         if (folder / name).exists():
             reason = (folder / name).read_text(encoding="utf-8")
             (folder / name).unlink()
@@ -115,11 +119,28 @@ def launch_adapt(
 
 
 def _worker_loop(job: dict[str, Any]) -> None:
-    """What every worker runs: rank 0 saves states and the result, all of them meet at each report."""
+    """What every worker runs, and how it ends."""
     context = ray.train.get_context()
     worker = Worker(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
-    new, prior = (ClipStore(source) for source in job["stores"])
-    new_index, prior_index, pool_index = job["index"]
+    folder = Path(job["folder"])
+    if (folder / TOO_LARGE_FILE).exists():  # one of the group before found no memory, and none of this one would
+        return
+    try:
+        adapted = _adapt(job, worker)
+    except _SAME_ON_EVERY_RANK as end:
+        if worker.rank == 0:
+            is_stop = isinstance(end, TrainingStopped)
+            write_whole_text(folder / (STOPPED_FILE if is_stop else DIVERGED_FILE), str(end))
+        return
+    except BatchTooLargeError as end:
+        write_whole_text(folder / TOO_LARGE_FILE, str(end))
+        raise  # the other ranks wait for this one: only its death, and a new group that ends at once, frees them
+    if worker.rank == 0 and not (folder / ADAPTED_FOLDER).exists():  # a group restarted at the very end has it already
+        save_checkpoint(adapted, folder / ADAPTED_FOLDER)
+
+
+def _adapt(job: dict[str, Any], worker: Worker) -> Checkpoint:
+    """The adaptation as one of several workers: rank 0 saves states, all of them meet at each report."""
     last: dict[str, float] = {}
 
     def report(step: StepReport) -> None:
@@ -135,9 +156,8 @@ def _worker_loop(job: dict[str, Any]) -> None:
 
     around: Around = job["around"]
     config: AdaptConfig = job["config"]
-    folder = Path(job["folder"])
     if worker.rank == 0:
-        _note_placement(folder)
+        _note_placement(Path(job["folder"]))
     state = _last_state()
     last.update(state["last"] if state else {})
     hooks = Hooks(
@@ -148,16 +168,10 @@ def _worker_loop(job: dict[str, Any]) -> None:
         observe=around.observe if worker.rank == 0 else observe_nothing,
         is_stopping=never if around.is_stopping is never else lambda: _rank_0_says(around.is_stopping, worker),
     )
+    new, prior = (ClipStore(source) for source in job["stores"])
+    new_index, prior_index, pool_index = job["index"]
     mixture = Mixture(new, new_index, prior, prior_index, pool_index, *job["kept"])
-    try:
-        adapted = adapt(load_checkpoint(job["base"]), mixture, config, hooks, worker)
-    except _SAME_ON_EVERY_RANK as end:
-        if worker.rank == 0:
-            is_stop = isinstance(end, TrainingStopped)
-            write_whole_text(folder / (STOPPED_FILE if is_stop else DIVERGED_FILE), str(end))
-        return
-    if worker.rank == 0 and not (folder / ADAPTED_FOLDER).exists():  # a group restarted at the very end has it already
-        save_checkpoint(adapted, folder / ADAPTED_FOLDER)
+    return adapt(load_checkpoint(job["base"]), mixture, config, hooks, worker)
 
 
 def _rank_0_says(is_true: Callable[[], bool], worker: Worker) -> bool:

@@ -16,7 +16,9 @@ from torch.nn.parallel import DistributedDataParallel
 from sonar.data.batch import Batch
 from sonar.data.prefetch import Prefetch
 from sonar.model.ranks import world_size
+from sonar.model.transformer import Transformer
 from sonar.train.accumulation import Precision, StepLosses, accumulate
+from sonar.train.memory import MemoryNeed, plain_advice, within_memory
 from sonar.train.objective import Moment, Objective
 from sonar.train.optim import OptimConfig, learning_rate, make_optimizer
 from sonar.train.plateau import Plateau
@@ -50,7 +52,10 @@ class Stage:
         rank: of this worker, mixed into the seed of the masks.
         precision: fp32, or bf16 autocast.
         accumulation: micro-batches that a batch is split into.
+        checkpoint_activations: see `Transformer.recompute`; of the trained modules.
         plateau: ends the stage early; None: never.
+        advise: what to set so that a batch is split into so many micro-batches, for who runs out of memory; None: not
+            even single clips fit.
         prepare: called once before the first step, not when a stage is resumed.
         measure: what else the steps that `measure_every` divides, and the last one, are to show.
         measure_every: steps; 0: never.
@@ -66,7 +71,9 @@ class Stage:
     rank: int = 0
     precision: Precision = "fp32"
     accumulation: int = 1
+    checkpoint_activations: bool = False
     plateau: Plateau | None = None
+    advise: Callable[[int | None], str] = plain_advice
     prepare: Callable[[], None] = lambda: None
     measure: Callable[[], dict[str, float]] = dict
     measure_every: int = 0
@@ -124,6 +131,7 @@ def run_stage(
 
     Raises:
         NonFiniteLossError: a loss term or the gradient is not finite; nothing has been updated by that step.
+        BatchTooLargeError: a step found no memory; nothing has been updated by it.
     """
     state = state or StageState()
     parameters = _select_parameters(stage)
@@ -157,8 +165,20 @@ def _train_step(
     stage: Stage, objective: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, moment: Moment
 ) -> dict[str, float]:
     """One optimiser step and what it shows."""
+    optimizer.param_groups[0]["lr"] = rate = learning_rate(moment.step, moment.num_steps, stage.optim)
+    need = MemoryNeed(moment, stage.objective, batch, stage.accumulation, stage.precision, optimizer, stage.advise)
+    losses = within_memory(lambda: _update(stage, objective, optimizer, batch, moment), need)
+    told = cast(Objective, stage.objective).after_step(
+        losses.assignment, _generator(stage.seed, moment.step, 0), moment
+    )
+    return losses.terms | {"lr": rate} | told
+
+
+def _update(
+    stage: Stage, objective: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, moment: Moment
+) -> StepLosses:
+    """Move the parameters by the batch; its losses, and among the terms the norm of its gradient."""
     (group,) = optimizer.param_groups
-    group["lr"] = learning_rate(moment.step, moment.num_steps, stage.optim)
     optimizer.zero_grad(set_to_none=True)
     draws = _generator(stage.seed, moment.step, 1 + stage.rank)
     with _dropout_from(draws, group["params"][0].device):
@@ -168,10 +188,7 @@ def _train_step(
     if not math.isfinite(norm):
         raise _non_finite(moment, ["the gradient"], batch)
     optimizer.step()
-    told = cast(Objective, stage.objective).after_step(
-        losses.assignment, _generator(stage.seed, moment.step, 0), moment
-    )
-    return losses.terms | {"grad_norm": norm, "lr": group["lr"]} | told
+    return losses._replace(terms=losses.terms | {"grad_norm": norm})
 
 
 def _select_parameters(stage: Stage) -> list[nn.Parameter]:
@@ -179,6 +196,9 @@ def _select_parameters(stage: Stage) -> list[nn.Parameter]:
     for module in stage.trained:
         module.requires_grad_(True)
         module.train()
+    for part in stage.objective.modules():
+        if isinstance(part, Transformer):
+            part.recompute = stage.checkpoint_activations and part.training
     return [p for p in stage.objective.parameters() if p.requires_grad]
 
 

@@ -83,6 +83,12 @@ class PretrainConfig:
             attention_dropout=0.0,
         )
 
+    def for_memory(self, num_parts: int | None) -> str:
+        """What to set where a step found no memory; `num_parts` as in `TrainingConfig.for_memory`."""
+        if num_parts is None:
+            return "Shorten base.pretrain.clip_seconds, or build the base on a machine with more memory"
+        return f"Set base.pretrain.batch_size={self.batch_size // num_parts}"
+
 
 def pretrain(store: ClipStore, index: np.ndarray, config: PretrainConfig, hooks: Hooks, worker: Worker) -> Checkpoint:
     """Train a base on rows `index` of `store`.
@@ -171,6 +177,7 @@ class _Pretraining:
             optim=OptimConfig(lr=self.config.lr),
             seed=self.config.seed,
             rank=self.worker.rank,
+            advise=self.config.for_memory,
         )
 
     def _stream(self) -> MixedStream:

@@ -41,6 +41,8 @@ class TrainingConfig:
         reset_heads: start from random heads even if the checkpoint holds trained ones.
         num_workers: processes that train together.
         accumulation: micro-batches per step and worker, for less memory; the step stays that of the whole batch.
+        checkpoint_activations: keep the inputs of the trained transformer layers only and compute the rest again in the
+            backward pass; the step stays what it is (bench/memory.py: its price and gain).
         precision: fp32, or bf16 autocast with the codebook in fp32.
         feature_cache_gb: most gigabytes on disk, for each base, of what the old encoder and tokenizer say of whole
             clips, in half precision, shared by the trials of a sweep (BEATs-base: 0.55 an hour of audio); 0: none.
@@ -65,6 +67,7 @@ class TrainingConfig:
     reset_heads: bool = False
     num_workers: int = 1
     accumulation: int = 1
+    checkpoint_activations: bool = False
     precision: Precision = "fp32"
     feature_cache_gb: float = 16.0
     checkpoint_every: int = 200
@@ -88,6 +91,21 @@ class TrainingConfig:
             raise ValueError(f"schedule is {self.schedule!r}; give one of {list(get_args(Schedule))}")
         if not 0 <= self.interpolation <= 1:
             raise ValueError(f"interpolation is {self.interpolation}; it must lie in [0, 1]")
+
+    def for_memory(self, num_parts: int | None) -> str:
+        """What to set where a step found no memory.
+
+        Args:
+            num_parts: micro-batches that a worker's batch must be split into; None: not even single clips fit.
+        """
+        if num_parts is None:
+            less = "" if self.checkpoint_activations else "Set training.checkpoint_activations=true, or shorten "
+            return f"{less or 'Shorten '}training.clip_seconds, or train on a machine with more memory"
+        size = self.batch_size * self.accumulation // num_parts
+        return (
+            f"Set training.accumulation={num_parts}, which keeps the step what it is, or training.batch_size={size}, "
+            "which makes it a smaller one"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from sonar.search.prepare import Prepared
 from sonar.search.trainable import CHECKPOINT, ENDED, FAILED, PAUSED, trainable
 from sonar.search.trial import TrialResult
 from sonar.train.loop import NonFiniteLossError
+from sonar.train.memory import BatchTooLargeError
 from sonar.train.stages import TrainingStopped, never
 
 
@@ -44,6 +45,7 @@ def raises(error: BaseException) -> Any:
     ("error", "key", "said"),
     [
         (NonFiniteLossError("loss is nan"), FAILED, "NonFiniteLossError: loss is nan"),
+        (BatchTooLargeError("a micro-batch of 8 fits"), FAILED, "BatchTooLargeError: a micro-batch of 8 fits"),
         (ValueError("first line\n  no class is left"), FAILED, "ValueError: no class is left"),
         (KeyError(), FAILED, "KeyError"),
         (TrainingStopped("stopped after step 3 of model"), PAUSED, "stopped after step 3 of model"),

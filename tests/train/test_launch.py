@@ -14,8 +14,17 @@ from sonar.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from sonar.data.stream import ClipStore
 from sonar.train.adapt import Mixture
 from sonar.train.feature_folder import FeatureFolder
-from sonar.train.launch import ADAPTED_FOLDER, DIVERGED_FILE, PLACEMENT_FILE, STOPPED_FILE, Around, launch_adapt
+from sonar.train.launch import (
+    ADAPTED_FOLDER,
+    DIVERGED_FILE,
+    PLACEMENT_FILE,
+    STOPPED_FILE,
+    TOO_LARGE_FILE,
+    Around,
+    launch_adapt,
+)
 from sonar.train.loop import StepReport
+from sonar.train.memory import BatchTooLargeError
 from sonar.train.stages import Observe, TrainingStopped, never
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -55,6 +64,28 @@ def test_workers_that_diverge_say_where_and_are_not_restarted(local_ray: None, t
     with pytest.raises(FloatingPointError, match=r"stage model, step 1: .* is not finite on clips"):
         launch_adapt(str(tmp_path / "base"), mixture, config, tmp_path / "trial")
     assert not (tmp_path / "trial" / ADAPTED_FOLDER).exists() and not (tmp_path / "trial" / DIVERGED_FILE).exists()
+
+
+def refuser() -> Observe:
+    """After the first step the encoder of rank 0 finds no memory for more than one clip."""
+
+    def refuse(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        if len(inputs[0]) > 1:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes.")
+
+    def observe(report: StepReport, models: Mapping[str, nn.Module]) -> dict[str, float]:
+        models["encoder"].register_forward_pre_hook(refuse)
+        return {}
+
+    return observe
+
+
+def test_a_worker_without_memory_says_what_fits_though_the_others_wait_for_it(local_ray: None, tmp_path: Path) -> None:
+    _, mixture = write_inputs(tmp_path)
+    config = make_config(training__num_workers=2, training__tokenizer_steps=0).adapt_config()
+    with pytest.raises(BatchTooLargeError, match=r"stage model, step 1: .* Set training.accumulation=2, "):
+        launch_adapt(str(tmp_path / "base"), mixture, config, tmp_path / "trial", Around(observe=refuser()))
+    assert not (tmp_path / "trial" / TOO_LARGE_FILE).exists()
 
 
 def test_two_workers_finish_and_leave_an_adapted_checkpoint(local_ray: None, tmp_path: Path) -> None:
