@@ -182,10 +182,9 @@ def judge(seed: int, ways: dict[str, Way], trials: Trials, budget: float, *, rep
 
 
 def _again(candidates: Sequence[Candidate], seed: int, trials: Trials) -> list[Values]:
-    """The front of them under another seed; every trial is scored at all places, whoever asks."""
-    return [
-        trials.run(seeded(override(c.config, ANYTIME), seed + REPEAT)).values[c.place] for c in front_of(candidates)
-    ]
+    """The front of them under another seed."""
+    front = ((trials.run(seeded(c.config, seed + REPEAT)), c.place) for c in front_of(candidates))
+    return [found.values[place] for found, place in front]
 
 
 def tables(seeds: Sequence[Seed], budget: float) -> list[str]:

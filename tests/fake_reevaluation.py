@@ -16,8 +16,15 @@ from sonar.evaluate.record import Evaluation, split_folder, write_evaluation
 from sonar.evaluate.run import compare
 from sonar.experiment import TrialConfig
 from sonar.search.journal import Journal
+from sonar.search.reevaluation import ReevalConfig, Reevaluation
+from sonar.search.repeat_source import RepeatSource
+from sonar.search.repeats import REEVAL
+from sonar.search.rerun import Chooser, Outcome
+from sonar.search.source import Source
+from sonar.search.sweep_audit import audit_sweep
 
 STEPS, STEP_S = 3, 0.15
+NUM_AUDITED = 3  # seeds
 BIRDS, GENERAL = (make_predictions(seed, recordings=12) for seed in (1, 2))
 BASE = evaluation(("birds", "target", BIRDS), ("general", "prior", GENERAL))
 
@@ -55,6 +62,40 @@ def begin(journal: Journal, folder: Path, settings: Mapping[str, Any], ratios: S
         write_evaluation(found, split_folder(folder / "trials" / trial_id, "dev"))
         metrics = told(found) | ({"model/steps": 0.0} if is_anchor else {})
         journal.append("told", trial_id=trial_id, metrics=metrics, checkpoint=trial_id)
+
+
+class Trials:
+    """Runs the trials of a source one after the other, without training; `broken` ones diverge."""
+
+    def __init__(self, journal: Journal, folder: Path) -> None:
+        self.journal, self.folder, self.ran = journal, folder, list[str]()
+        self.broken: Callable[[str], bool] = lambda trial_id: False
+
+    def __call__(self, source: Source) -> None:
+        while (suggestion := source.suggest()) is not None:
+            self.journal.append("started", trial_id=suggestion.trial_id)
+            self.ran.append(suggestion.trial_id)
+            if self.broken(suggestion.trial_id):
+                source.fail(suggestion.trial_id, "loss is nan")
+                continue
+            found = judge(suggestion.config)
+            write_evaluation(found, split_folder(self.folder / "trials" / suggestion.trial_id, "dev"))
+            source.tell(suggestion.trial_id, told(found), f"checkpoints/{suggestion.trial_id}")
+
+
+def baseline(folder: Path) -> str:
+    """What the base scored, where a sweep keeps it."""
+    write_evaluation(BASE, split_folder(folder / "baseline-1", "dev"))
+    return str(folder / "baseline-1.json")
+
+
+def reevaluate_alone(trials: Trials, config: ReevalConfig, clock: Callable[[], float] = time.monotonic) -> Outcome:
+    """As `reevaluate`, with an audit of three seeds, without Ray and without training."""
+    journal, folder = trials.journal, trials.folder
+    audit_sweep(journal, NUM_AUDITED, folder, baseline(folder), trials, lambda line: None)
+    chooser = Chooser(journal, Reevaluation(folder, BASE, config), lambda line: None, clock)
+    trials(RepeatSource(journal, REEVAL, chooser))
+    return chooser.outcome()
 
 
 def made_trial() -> Callable[..., None]:

@@ -2,14 +2,13 @@
 
 import csv
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from evaluated import evaluation, noisier
-from fake_reevaluation import BASE, begin, judge, told, with_ratio
+from fake_reevaluation import BASE, Trials, begin, reevaluate_alone, told, with_ratio
 from fake_sweep import SETTINGS
 from scipy import stats
 from tiny import make_base
@@ -19,7 +18,7 @@ from sonar.config import override, to_dict
 from sonar.evaluate.bootstrap import Resampling
 from sonar.evaluate.comparison import Dominance
 from sonar.evaluate.noise import NOISE_FILE, Noise, axis_noise, read_noise
-from sonar.evaluate.record import read_evaluation, split_folder, write_evaluation
+from sonar.evaluate.record import read_evaluation, split_folder
 from sonar.evaluate.run import compare
 from sonar.experiment import TrialConfig
 from sonar.search.candidate_folders import Offer, write_offer
@@ -33,7 +32,6 @@ from sonar.search.reevaluation import (
     front_and_neighbours,
     next_to_repeat,
 )
-from sonar.search.repeat_source import RepeatSource
 from sonar.search.repeats import (
     REEVAL,
     Runs,
@@ -45,53 +43,23 @@ from sonar.search.repeats import (
     values_of,
     without_keys,
 )
-from sonar.search.rerun import Chooser
 from sonar.search.results import front, front_hypervolume, ranked_candidates, ranked_trials, write_front_csv
 from sonar.search.retention import Retention, take_offers
-from sonar.search.source import Source
-from sonar.search.sweep_audit import audit_sweep, describe_audit
+from sonar.search.sweep_audit import describe_audit
 
 RESAMPLING = Resampling(num=200)
 CONFIG = ReevalConfig(seeds=3, resampling=RESAMPLING)
 RATIOS = (0.2, 0.35, 0.5, 0.6)  # of the searched trials; the base configuration has 0.5
 
 
-class Trials:
-    """Runs the trials of a source one after the other, without training; `broken` ones diverge."""
-
-    def __init__(self, journal: Journal, folder: Path) -> None:
-        self.journal, self.folder, self.ran = journal, folder, list[str]()
-        self.broken: Callable[[str], bool] = lambda trial_id: False
-
-    def __call__(self, source: Source) -> None:
-        while (suggestion := source.suggest()) is not None:
-            self.journal.append("started", trial_id=suggestion.trial_id)
-            self.ran.append(suggestion.trial_id)
-            if self.broken(suggestion.trial_id):
-                source.fail(suggestion.trial_id, "loss is nan")
-                continue
-            found = judge(suggestion.config)
-            write_evaluation(found, split_folder(self.folder / "trials" / suggestion.trial_id, "dev"))
-            source.tell(suggestion.trial_id, told(found), f"checkpoints/{suggestion.trial_id}")
-
-
-def baseline(folder: Path) -> str:
-    write_evaluation(BASE, split_folder(folder / "baseline-1", "dev"))
-    return str(folder / "baseline-1.json")
-
-
 def run(folder: Path, config: ReevalConfig = CONFIG, **fakes: Any) -> tuple[Any, Trials]:
-    """Audit and re-evaluate, or go on with it; as `reevaluate`, without Ray and without training."""
+    """Audit and re-evaluate, or go on with it."""
     with Journal(folder / "journal.jsonl") as journal:
         trials = Trials(journal, folder)
         trials.broken = fakes.get("broken", trials.broken)
         if not journal.state.settings:
             begin(journal, folder, SETTINGS, RATIOS)
-        audit_sweep(journal, 3, folder, baseline(folder), trials, lambda line: None)
-        clock = fakes.get("clock", lambda: 0.0)
-        chooser = Chooser(journal, Reevaluation(folder, BASE, config), lambda line: None, clock)
-        trials(RepeatSource(journal, REEVAL, chooser))
-        return chooser.outcome(), trials
+        return reevaluate_alone(trials, config, fakes.get("clock", lambda: 0.0)), trials
 
 
 def of_candidate(state: SweepState, key: CandidateKey) -> Runs:
