@@ -25,108 +25,31 @@ from typing import Annotated
 
 import optuna
 import typer
-from simulation import Asked, Run, Search, Setting, simulate
-from surface import F1, Surface, Values, true_hypervolume
+from simulation import Run, Search, Setting, simulate
+from surface import F1, Surface, true_hypervolume
+from ways import ENDLESS, Ours, PlainOptuna
 
 from sonar.cli.app import guarded
 from sonar.config import override, to_dict
-from sonar.evaluate.curve import CurvePoint, summarise_curve
 from sonar.experiment import SMALL_SCALE
 from sonar.files import write_whole_text
 from sonar.provenance import provenance
-from sonar.search.halving import GO_ON, Decision, FrontHalving, HalvingConfig
+from sonar.search.halving import HalvingConfig
 from sonar.search.journal import Journal
 from sonar.search.samplers import make_sampler
-from sonar.search.searcher import SEARCH, TrialSource
-from sonar.search.space import SONAR_SPACE, LogUniform, Sweep, Uniform, describe_space
-
-ENDLESS = 10_000  # trials; the budget is of steps
+from sonar.search.space import SONAR_SPACE, Sweep
 
 
-class PlainOptuna:
-    """Ray Tune with OptunaSearch and no scheduler: ask, run to the end, tell."""
-
-    def __init__(self, sampler: optuna.samplers.BaseSampler) -> None:
-        self._study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
-
-    def ask(self) -> Asked:
-        """As `Search`."""
-        trial = self._study.ask()
-        return Asked(trial.number, {key: _suggest(trial, key) for key in SONAR_SPACE}, None, trial)
-
-    def on_point(self, trial: Asked, step: int, values: Values) -> Decision:
-        """Every trial goes on."""
-        return GO_ON
-
-    def tell(self, trial: Asked, curve: Sequence[tuple[int, Values]]) -> None:
-        """The last point is the result."""
-        self._study.tell(trial.handle, list(curve[-1][1]))
-
-    def stop(self, trial: Asked, reason: str) -> None:
-        """It never is."""
-        raise AssertionError("nothing stops it")
-
-
-def _suggest(trial: optuna.Trial, key: str) -> float:
-    dimension = SONAR_SPACE[key]
-    assert isinstance(dimension, Uniform | LogUniform)
-    return trial.suggest_float(key, dimension.low, dimension.high, log=isinstance(dimension, LogUniform))
-
-
-class Ours:
-    """TrialSource over a journal, and FrontHalving; None: every trial runs to its end."""
-
-    def __init__(self, journal: Journal, seed: int, setting: Setting, config: HalvingConfig | None) -> None:
-        limit = F1 + 10 if setting.limit is None else setting.limit
-        base = override(SMALL_SCALE, {"evaluation.every": setting.every})
-        sweep = Sweep(
-            domain="simulated",
-            base=base,
-            space=SONAR_SPACE,
-            objectives={"plasticity": "max", "forgetting_rate": "min"},
-            num_trials=ENDLESS,
-            forgetting_limit=limit,
-        )
-        journal.append(
-            "sweep_created",
-            config=to_dict(base),
-            space=describe_space(sweep.space),
-            objectives=dict(sweep.objectives),
-            seed=seed,
-        )
-        self._journal, self._source, self._number = journal, TrialSource(sweep, journal, seed), -1
-        self._halving = FrontHalving(config, every=setting.every, forgetting_limit=limit) if config else None
-
-    def ask(self) -> Asked:
-        """As `Search`."""
-        suggestion = self._source.suggest()
-        assert suggestion is not None
-        self._journal.append("started", trial_id=suggestion.trial_id)
-        self._number += 1
-        anchor = None if suggestion.kind == SEARCH else suggestion.trial_id.removeprefix("anchor-")
-        return Asked(self._number, suggestion.params, anchor, suggestion.trial_id)
-
-    def on_point(self, trial: Asked, step: int, values: Values) -> Decision:
-        """What halving says."""
-        if self._halving is None:
-            return GO_ON
-        return self._halving.on_point(trial.handle, step, *values, may_stop=trial.anchor is None)
-
-    def tell(self, trial: Asked, curve: Sequence[tuple[int, Values]]) -> None:
-        """The last point is the result; what the curve says goes with it."""
-        plasticity, forgetting = curve[-1][1]
-        metrics = {"plasticity": plasticity, "forgetting_rate": forgetting, "forgetting_worst": forgetting}
-        if len(curve) > 1:
-            points = [CurvePoint("model", step, *values, values.forgetting, {}) for step, values in curve]
-            summary = summarise_curve(points)._asdict()
-            metrics |= {f"curve/{name}": float(value) for name, value in summary.items()}
-        self._source.tell(trial.handle, metrics, "")
-        if self._halving:
-            self._halving.on_told(metrics)
-
-    def stop(self, trial: Asked, reason: str) -> None:
-        """The sampler hears that it was pruned."""
-        self._source.prune(trial.handle, reason, {})
+def simulated_sweep(setting: Setting) -> Sweep:
+    """What is asked of the surface."""
+    return Sweep(
+        domain="simulated",
+        base=override(SMALL_SCALE, {"evaluation.every": setting.every}),
+        space=SONAR_SPACE,
+        objectives={"plasticity": "max", "forgetting_rate": "min"},
+        num_trials=ENDLESS,
+        forgetting_limit=F1 + 10 if setting.limit is None else setting.limit,
+    )
 
 
 NAIVE = HalvingConfig(grace_points=1, smoothing_points=1, least_gap=1e6, margin=1e6)
@@ -138,9 +61,9 @@ OTHERS = (DEFAULT, SAME, STOCK, RANDOM)
 
 Make = Callable[[Journal, int, Setting], Search]
 WAYS: dict[str, Make] = {
-    HALVED: lambda journal, seed, setting: Ours(journal, seed, setting, HalvingConfig()),
-    HASTY: lambda journal, seed, setting: Ours(journal, seed, setting, NAIVE),
-    DEFAULT: lambda journal, seed, setting: Ours(journal, seed, setting, None),
+    HALVED: lambda journal, seed, setting: Ours(journal, simulated_sweep(setting), seed, HalvingConfig()),
+    HASTY: lambda journal, seed, setting: Ours(journal, simulated_sweep(setting), seed, NAIVE),
+    DEFAULT: lambda journal, seed, setting: Ours(journal, simulated_sweep(setting), seed, None),
     SAME: lambda journal, seed, setting: PlainOptuna(make_sampler("tpe", seed)),
     STOCK: lambda journal, seed, setting: PlainOptuna(optuna.samplers.TPESampler(seed=seed)),
     RANDOM: lambda journal, seed, setting: PlainOptuna(make_sampler("random", seed)),

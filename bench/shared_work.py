@@ -2,8 +2,10 @@
 
     python bench/shared_work.py                                    # the embedded corpora, at the sizes of --smoke
     python bench/shared_work.py --data DIR --prior DIR             # one's own audio
+    python bench/shared_work.py --data DIR --prior DIR --base FOLDER --small --storage runs    # an existing base
     python bench/shared_work.py --runs 3 --set training.model_steps=200
 
+`--small`: at the sizes of `SMALL_SCALE`. `--storage`: where what is prepared lies and is found again.
 A trial without shared work would do all the pieces by itself. Times are of one process beside whatever else the machine
 does; the pieces and the trials are measured in turns.
 """
@@ -24,7 +26,7 @@ from sonar.cli.options import SMOKE
 from sonar.config import override, parse_assignment
 from sonar.data.stream import ClipStore
 from sonar.evaluate.run import evaluate_encoder, find_tasks
-from sonar.experiment import TrialConfig
+from sonar.experiment import SMALL_SCALE, TrialConfig
 from sonar.search.base_codes import keep_base_codes
 from sonar.search.embeddings import write_embeddings
 from sonar.search.prepare import Prepared, Sources, prepare
@@ -40,15 +42,19 @@ def main() -> None:
     parser.add_argument("--domain", default="bio")
     parser.add_argument("--data")
     parser.add_argument("--prior", action="append", default=[])
+    parser.add_argument("--base")
+    parser.add_argument("--small", action="store_true")
+    parser.add_argument("--storage", type=Path)
     parser.add_argument("--runs", type=int, default=2)
     parser.add_argument("--set", action="append", default=[], dest="assignments")
     given = parser.parse_args()
     torch.set_num_threads(1)  # as a trial among others
-    config = override(TrialConfig(), SMOKE | dict(map(parse_assignment, given.assignments)))
+    config = SMALL_SCALE if given.small else override(TrialConfig(), SMOKE)
+    config = override(config, {"base.checkpoint": given.base} | dict(map(parse_assignment, given.assignments)))
     with tempfile.TemporaryDirectory() as folder, ray_session("local"):
         sources = Sources(given.domain, given.data, tuple(given.prior))
         began = time.perf_counter()
-        prepared = prepare(config, sources, Path(folder), print)
+        prepared = prepare(config, sources, given.storage or Path(folder), print)
         print(f"prepared in {time.perf_counter() - began:.1f} s, base and shards included")
         rounds = [measure(config, prepared, Path(folder) / f"round-{number}") for number in range(given.runs)]
     report({name: [seconds[name] for seconds in rounds] for name in rounds[0]})

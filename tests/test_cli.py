@@ -8,16 +8,18 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from fake_driver import SWEEP
 from fake_sweep import write_finished
 from tiny import make_base
 
 from sonar import cli as cli_module
 from sonar.checkpoint import load_checkpoint, save_checkpoint
-from sonar.cli.options import configure
+from sonar.cli.options import SMOKE_TRIALS, configure, shrink
 from sonar.evaluate.metrics import ScoreMatrix, continual_metrics
 from sonar.experiment import TrialConfig
 from sonar.search.convergence import Convergence
@@ -366,3 +368,10 @@ def test_a_sequence_takes_its_domains_in_order_and_prints_the_matrix(sonar, monk
     assert re.search(r"music\W+72\.0\W+63\.0\W+90\.0", out) and "birds (bio)" in out and "general (prior)" in out
     for line in ("forgetting_rate general: +10.00", "backward_transfer: -7.00", "chain/matrix.csv"):
         assert line in out
+
+
+@pytest.mark.parametrize(("asked", "left"), [(0, 0), (2, 2), (7, 2)])
+def test_a_small_sweep_has_few_runs_the_audits_among_them(asked: int, left: int) -> None:
+    small = shrink(replace(SWEEP, audit_seeds=asked))
+    assert (small.num_trials, small.audit_seeds) == (SMOKE_TRIALS, left)
+    assert small.base.training.model_steps == 20

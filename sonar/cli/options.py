@@ -42,6 +42,7 @@ RayAddress = Annotated[
 ]
 
 SMOKE_TRIALS = 4
+SMOKE_AUDIT_SEEDS = 2  # as many as have a spread
 SMOKE: dict[str, Any] = {
     "base.pretrain.projection_steps": 100,
     "base.pretrain.tokenizer_steps": 50,
@@ -75,5 +76,10 @@ def configure(
 
 
 def shrink(sweep: Sweep) -> Sweep:
-    """A sweep that ends in minutes on two cores: few trials of few steps."""
-    return replace(sweep, base=override(sweep.base, SMOKE), num_trials=min(sweep.num_trials, SMOKE_TRIALS))
+    """A sweep that ends in minutes on two cores: few trials of few steps, the audit's among them."""
+    return replace(
+        sweep,
+        base=override(sweep.base, SMOKE),
+        num_trials=min(sweep.num_trials, SMOKE_TRIALS),
+        audit_seeds=min(sweep.audit_seeds, SMOKE_AUDIT_SEEDS),
+    )

@@ -2,8 +2,8 @@
 
 What another seed changes is estimated from all of them together, as each has few runs, and drawn from Student's t; what
 other recordings change is resampled, on the same resamples for all. What a seed changes on these recordings alone is in
-both, so intervals are rather too wide than too short. Seeds are not paired: common random numbers make differences of
-configurations no noisier than that.
+both, so intervals are rather too wide than too short. Seeds of different configurations are not paired: common random
+numbers make their differences no noisier than that. Places in the same runs are.
 
 Shapes: S runs, R resamples; the last axis is plasticity, forgetting rate, in percent of the base's score.
 """
@@ -113,6 +113,19 @@ def dominance(first: SeededPoint, second: SeededPoint, noise: SeedNoise | None, 
     gains = (first.mean - second.mean + shifts + spread * seeds) * BETTER
     found = dominance_of(gains)
     return Dominance(found.first * first.finished_share, found.second * second.finished_share)
+
+
+def paired_dominance(first: SeededPoint, second: SeededPoint, seed: int = 0) -> Dominance | None:
+    """The same of two places in the same runs, row by row: what a seed changes of both alike is in no difference.
+
+    What it changes of the difference is estimated from these runs alone, as places differ in how far they are apart.
+    """
+    if first.shifts is None or second.shifts is None:
+        return None
+    differences = first.values - second.values
+    difference = SeededPoint(differences, first.num_failed, first.shifts - second.shifts)
+    nothing = SeededPoint(np.zeros_like(differences), second.num_failed, np.zeros_like(first.shifts), is_exact=True)
+    return dominance(difference, nothing, pool_noise([differences]), seed)
 
 
 def doubt(found: Dominance | None) -> float:

@@ -1,7 +1,9 @@
 """The anytime front: every encoder that a sweep scored, and which of their checkpoints must be kept; pure.
 
 The front is what no other candidate beats on both axes, by the measured forgetting or by its upper bound: a limit
-applies to the bound, so that a candidate that is surely within it does not go for one that only seems better.
+applies to the bound, so that a candidate that is surely within it does not go for one that only seems better. Of exact
+ties, rate and bound alike, one stands for all: the one that took the fewest steps. Probe sets of some dozens of clips
+make many.
 
 A checkpoint is kept as long as a candidate claims it. A candidate on the front always does, and so does the latest
 of a trial that has not ended. Every other one is discarded, the last one of a trial and an anchor's like any other:
@@ -50,11 +52,26 @@ def ranks_of(candidates: Sequence[CandidateRecord]) -> dict[CandidateKey, int]:
 
 
 def front_keys(candidates: Sequence[CandidateRecord]) -> set[CandidateKey]:
-    """Those that no other one of them beats on both axes, measured or at the upper bound of forgetting."""
+    """Those that no other one of them beats on both axes, measured or at the upper bound; of exact ties the first."""
     bounded = [(candidate.metrics["plasticity"], forgetting_bound(candidate)) for candidate in candidates]
     safe = non_dominated(bounded, tuple(DIRECTIONS.values()))
     best = non_dominated([axes_of(candidate) for candidate in candidates], tuple(DIRECTIONS.values()))
-    return {candidate.key for candidate, is_on in zip(candidates, safe | best, strict=True) if is_on}
+    on_front = (candidate for candidate, is_on in zip(candidates, safe | best, strict=True) if is_on)
+    first: dict[tuple[float, ...], CandidateKey] = {}
+    for candidate in sorted(on_front, key=_cost):
+        first.setdefault(_merit(candidate), candidate.key)
+    return set(first.values())
+
+
+def _cost(candidate: CandidateRecord) -> tuple[bool, int, float, str]:
+    """Order of ties: what can be taken at all, fewest steps, what is not computed from two checkpoints, the name."""
+    key = candidate.key
+    return candidate.checkpoint is None, key.step, -key.alpha, key.trial_id
+
+
+def _merit(candidate: CandidateRecord) -> tuple[float, ...]:
+    """All that membership of the front goes by."""
+    return *axes_of(candidate), forgetting_bound(candidate)
 
 
 def forgetting_bound(candidate: CandidateRecord) -> float:
@@ -97,6 +114,8 @@ def describe_place(key: CandidateKey) -> str:
 
 def _reason(candidate: CandidateRecord, front: list[CandidateRecord]) -> str:
     plasticity, forgetting = axes_of(candidate)
+    if equal := next((one for one in front if _merit(one) == _merit(candidate)), None):
+        return f"equal to {describe_key(equal.key)}"
     for better in front:
         above, below = axes_of(better)
         if above >= plasticity and below <= forgetting and (above, below) != (plasticity, forgetting):

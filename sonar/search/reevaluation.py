@@ -1,7 +1,7 @@
 """Which candidates of a front hold under other seeds: whom to repeat next, and what the repeats say.
 
-Pairs of candidates of different trials are settled; those of one trial share its run, and which of them to take is a
-matter of the pick.
+Candidates of one trial share its runs, as a repeat is scored wherever the trial was: they are settled by their
+differences within each repeat.
 """
 
 from __future__ import annotations
@@ -18,9 +18,17 @@ from sonar.evaluate.axis_intervals import AxisResamples
 from sonar.evaluate.bootstrap import Interval, Resampling
 from sonar.evaluate.comparison import Dominance
 from sonar.evaluate.record import TASKS_FILE, Evaluation, read_evaluation
-from sonar.evaluate.seeds import SeededPoint, SeedNoise, dominance, doubt, is_settled, mean_intervals
+from sonar.evaluate.seeds import (
+    SeededPoint,
+    SeedNoise,
+    dominance,
+    doubt,
+    is_settled,
+    mean_intervals,
+    paired_dominance,
+)
 from sonar.search.candidate_folders import predictions_of
-from sonar.search.candidates import axes_of, contenders, ranks_of
+from sonar.search.candidates import axes_of, contenders, front_keys, ranks_of
 from sonar.search.records import CandidateKey, CandidateRecord
 from sonar.search.repeats import Runs, repeats_by_trial, runs_of, seed_noise, values_of
 from sonar.search.state import SweepState
@@ -76,7 +84,7 @@ class Standing(NamedTuple):
         runs: that it is judged by.
         mean: (plasticity, forgetting rate) of them, percent.
         intervals: of the means, over seeds and recordings; None while they are unknown.
-        rival: the candidate against which least is settled; None where there is no other trial.
+        rival: the candidate against which least is settled; None where there is no other one.
         dominates: the probabilities that this one dominates the rival, and the rival this one.
     """
 
@@ -99,7 +107,8 @@ def front_and_neighbours(state: SweepState, sigma: np.ndarray) -> list[Candidate
     """
     candidates, sigma = contenders(state), np.where(sigma > 0, sigma, np.inf)
     ranks = ranks_of(candidates)
-    members = [candidate for candidate in candidates if ranks[candidate.key] == 1]
+    kept = front_keys(candidates)
+    members = [candidate for candidate in candidates if ranks[candidate.key] == 1 and candidate.key in kept]
     chosen = [candidate.key for candidate in members]
     best: dict[str, CandidateRecord] = {}
     for candidate in candidates:
@@ -153,16 +162,18 @@ class Reevaluation:
         self._shifts: dict[CandidateKey, np.ndarray | None] = {}
 
     def pairs(self, state: SweepState, keys: Sequence[CandidateKey]) -> list[Pair]:
-        """All pairs of different trials."""
+        """All pairs of candidates."""
         noise = seed_noise(state)
         runs = runs_of(state, keys)
         points = {key: self._point(state, key, runs[key]) for key in keys}
         found = []
         for first, second in combinations(keys, 2):
-            if first.trial_id == second.trial_id:
-                continue
-            is_open = any(runs[key].is_own and not points[key].is_exact for key in (first, second))
-            probable = None if is_open else self._dominance(points[first], points[second], noise)
+            if any(runs[key].is_own and not points[key].is_exact for key in (first, second)):
+                probable = None
+            elif first.trial_id == second.trial_id:
+                probable = self._within_runs(state, first, second, runs)
+            else:
+                probable = self._dominance(points[first], points[second], noise)
             settled = is_settled(probable, self.config.confidence, self.config.seeds)
             found.append(Pair(first, second, probable, settled))
         return found
@@ -178,6 +189,19 @@ class Reevaluation:
             plasticity, forgetting = point.mean.tolist()
             found.append(Standing(key, runs, (plasticity, forgetting), intervals, rival, probable))
         return sorted(found, key=lambda standing: (standing.mean[1], standing.key))
+
+    def _within_runs(
+        self, state: SweepState, first: CandidateKey, second: CandidateKey, runs: Mapping[CandidateKey, Runs]
+    ) -> Dominance | None:
+        """Of two candidates of one trial, by the repeats that have both; one that lacks one of them failed there."""
+
+        def point(key: CandidateKey, other: CandidateKey) -> SeededPoint:
+            shared = {run.trial_id for run in runs[other].found}
+            found = tuple(run for run in runs[key].found if run.trial_id in shared)
+            failed = {name: why for name, why in runs[key].failed.items() if name in shared}
+            return self._point(state, key, Runs(found, failed, is_own=False))
+
+        return paired_dominance(point(first, second), point(second, first), self.config.resampling.seed)
 
     def _dominance(self, first: SeededPoint, second: SeededPoint, noise: SeedNoise | None) -> Dominance | None:
         return dominance(first, second, noise, self.config.resampling.seed)

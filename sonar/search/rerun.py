@@ -37,7 +37,7 @@ class Outcome(NamedTuple):
 
     Attributes:
         standings: of the front and its neighbours, by rising mean forgetting.
-        num_pairs: of candidates of different trials.
+        num_pairs: of candidates.
         num_settled: of them.
         end_reason: why no further repeat was launched.
     """
@@ -112,7 +112,7 @@ class Chooser:
         hours = (self._clock() - self._began) / 3600
         if trial_id is None:
             spent = f"{self._config.seeds} repeats of every trial of an open pair are spent"
-            is_settled = "every pair is settled" if pairs else "there are no two trials to compare"
+            is_settled = "every pair is settled" if pairs else "there are no two candidates to compare"
             self._end_reason = is_settled if settled == len(pairs) else spent
             return None
         if self._config.budget_hours is not None and hours >= self._config.budget_hours:

@@ -77,9 +77,9 @@ def run_trial(
     watch = Watch(config, prepared, folder, keep_candidates=keep_candidates)
     adapted, last = _adapt(config, prepared, folder, report, around._replace(observe=watch))
     trained_s = time.perf_counter() - began - watch.seconds
-    evaluation, change = watch.score(adapted.encoder)
-    write_evaluation(evaluation, split_folder(folder, "dev"))
     steps = int(last.get(LAST_STEP, 0))
+    evaluation, change = watch.score_end(adapted.encoder, steps)
+    write_evaluation(evaluation, split_folder(folder, "dev"))
     metrics = {
         **watch.judge(evaluation, change),
         **_probe_metrics(evaluation),

@@ -83,6 +83,10 @@ class Watch:
         self.seconds += time.perf_counter() - began
         return evaluation, change
 
+    def score_end(self, encoder: BeatsEncoder, step: int) -> tuple[Evaluation, Change]:
+        """As `score`, of the encoder that a trial leaves; after no step it is the base, whose scores are known."""
+        return self.score(encoder) if step else (self._baseline, compare(self._baseline, self._baseline))
+
     def made_by(self) -> dict[str, Any]:
         """What a checkpoint of the trial says of itself: the trial, its base by its content hash, and the program."""
         return {"trial": to_dict(self._config), "base": Path(self._prepared.base).name, "made_by": provenance()}

@@ -13,6 +13,7 @@ from sonar.evaluate.seeds import (
     doubt,
     is_settled,
     mean_intervals,
+    paired_dominance,
     pool_noise,
 )
 
@@ -59,6 +60,32 @@ def test_what_recordings_change_for_both_alike_is_in_no_difference_and_what_they
     unsure = dominance(point(first, shifts=alike + own), point(second, shifts=alike), noise)
     assert sure == Dominance(1.0, 0.0)
     assert unsure is not None and unsure.first == pytest.approx(stats.norm.cdf(1.0), abs=0.01)
+
+
+@pytest.mark.parametrize("num_runs", [2, 5])
+def test_places_in_the_same_runs_are_told_apart_by_their_differences_alone(num_runs: int) -> None:
+    """Seeds move both by 50 percent; both axes gain the same difference, so it is a paired t-test in closed form."""
+    rng = np.random.default_rng(num_runs)
+    seeds, gaps = rng.normal(0, 50, (num_runs, 2)), rng.normal(0.5, 1.0, num_runs)
+    shifts = rng.normal(0, 30, (100_000, 2))  # of the recordings, the same for both
+    values = seeds + gaps[:, None] * np.asarray([1.0, -1.0])
+    found = paired_dominance(point(values, shifts=shifts), point(seeds, shifts=shifts))
+    assert found is not None
+    score = stats.ttest_1samp(gaps, 0.0).statistic
+    assert found.first == pytest.approx(stats.t.cdf(score, num_runs - 1), abs=0.006)
+    assert found.second == pytest.approx(stats.t.cdf(-score, num_runs - 1), abs=0.006)
+
+
+def test_places_in_one_run_or_without_predictions_cannot_be_told_apart() -> None:
+    one, blind = point(np.asarray([[1.0, 1.0]])), SeededPoint(np.ones((3, 2)), 0, None)
+    for first, second in ((one, one), (blind, point(np.zeros((3, 2)))), (point(np.zeros((3, 2))), blind)):
+        assert paired_dominance(first, second) is None
+
+
+def test_a_place_that_some_runs_never_came_to_dominates_in_that_share_less() -> None:
+    values = np.asarray([[90.0, -90.0], [91.0, -91.0], [92.0, -93.0]])
+    found = paired_dominance(point(values, num_failed=1), point(values / 1e3))
+    assert found is not None and found.first == pytest.approx(0.75, abs=1e-3) and found.second < 1e-3
 
 
 def test_a_failed_run_dominates_nothing() -> None:

@@ -44,6 +44,12 @@ class Scored(NamedTuple):
     step: int
     axes: Axes
     weights: Path
+    alpha: float = 1.0
+
+    def stands_for(self, other: "Scored") -> bool:
+        """Of two with equal numbers: fewer steps, then the trained one, then the name."""
+        order = [(one.step, -one.alpha, one.trial) for one in (self, other)]
+        return self.axes == other.axes and order[0] < order[1]
 
 
 class Sweep:
@@ -89,7 +95,7 @@ class Sweep:
         """A trial that ends with one point on the line to the base, as plastic as drawn; the end itself is poor."""
         step = self.steps[name] + 10
         self.offer(name, f"step-{step:06d}-alpha-0.5", 0.5, axes)
-        self.scored.append(Scored(name, step, axes, self.trial(name) / "checkpoint"))
+        self.scored.append(Scored(name, step, axes, self.trial(name) / "checkpoint", 0.5))
         self.end(name, (0.0, 4.0, 4.0))
 
     def prune(self, name: str, axes: Axes) -> None:
@@ -117,9 +123,10 @@ class Sweep:
         return best | {s.weights for s in self.scored if not self.ended[s.trial] and s.step == self.steps[s.trial]}
 
     def best(self) -> list[Scored]:
-        """What nothing beats by the measured forgetting, or what nothing beats by its bound."""
+        """What nothing beats by the measured forgetting, or what nothing beats by its bound; one for all its equals."""
         every = [scored.axes for scored in self.scored]
-        return [s for s in self.scored if any(not any(dominates(o, s.axes, by) for o in every) for by in (1, 2))]
+        best = [s for s in self.scored if any(not any(dominates(o, s.axes, by) for o in every) for by in (1, 2))]
+        return [one for one in best if not any(other.stands_for(one) for other in best)]
 
     def on_disk(self) -> set[Path]:
         return {file.parent for file in (self.folder / "trials").rglob("*.safetensors")}
@@ -158,7 +165,7 @@ def test_the_front_is_what_no_scored_encoder_dominates_deleted_ones_included(
 
     assert axes(front(state)) == sorted(scored.axes for scored in sweep.best())
     assert axes(ranked_candidates(state)) == sorted(every)
-    undominated = sorted(a for a in every if not any(dominates(other, a) for other in every))
+    undominated = sorted({a for a in every if not any(dominates(other, a) for other in every)})
     assert axes([ranked for ranked in front(state) if ranked.rank == 1]) == undominated
     for ranked in ranked_trials(state):
         own = [r.rank for r in ranked_candidates(state) if r.record.trial_id == ranked.record.trial_id]
@@ -186,6 +193,24 @@ def test_a_driver_that_dies_after_it_wrote_and_before_it_deleted_is_cleaned_up_a
     sweep.happen("a", "crash", (0.0, 0.0, 0.0))
     assert sweep.on_disk() == sweep.expected()
     assert not list(sweep.trial("a").rglob("evaluation"))[1:]
+
+
+def test_of_equal_candidates_the_one_of_fewest_steps_stands_for_all(sweep: Sweep) -> None:
+    equal = (1.0, 1.0, 2.0)
+    sweep.happen("b", "point", equal)
+    sweep.happen("b", "point", equal)
+    sweep.happen("b", "end", equal)
+    sweep.happen("a", "point", (1.0, 1.0, 3.0))  # the same rate, not the same bound
+    sweep.happen("a", "end", equal)
+    state = sweep.journal.state
+    assert [ranked.candidate.key for ranked in front(state)] == [CandidateKey("a", 10, 1.0), CandidateKey("b", 10, 1.0)]
+    assert state.candidates[CandidateKey("a", 20, 1.0)].discarded == "equal to b step 10"
+
+
+def test_a_candidate_without_weights_stands_for_none_that_has_some(sweep: Sweep) -> None:
+    sweep.journal.append("told", trial_id="a", metrics=numbers((1.0, 1.0, 2.0)), checkpoint=None)
+    sweep.happen("b", "end", (1.0, 1.0, 2.0))
+    assert [ranked.candidate.key.trial_id for ranked in front(sweep.journal.state)] == ["b"]
 
 
 def test_what_a_trial_left_without_a_word_is_found_when_it_is_looked_at(sweep: Sweep) -> None:

@@ -2,13 +2,13 @@
 
 import csv
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from evaluated import evaluation, make_predictions, noisier
+from evaluated import evaluation, noisier
+from fake_reevaluation import BASE, Trials, begin, reevaluate_alone, told, with_ratio
 from fake_sweep import SETTINGS
 from scipy import stats
 from tiny import make_base
@@ -18,13 +18,13 @@ from sonar.config import override, to_dict
 from sonar.evaluate.bootstrap import Resampling
 from sonar.evaluate.comparison import Dominance
 from sonar.evaluate.noise import NOISE_FILE, Noise, axis_noise, read_noise
-from sonar.evaluate.record import Evaluation, read_evaluation, split_folder, write_evaluation
+from sonar.evaluate.record import read_evaluation, split_folder
 from sonar.evaluate.run import compare
 from sonar.experiment import TrialConfig
 from sonar.search.candidate_folders import Offer, write_offer
 from sonar.search.journal import Event, Journal, SweepState, read_journal
 from sonar.search.progress import describe
-from sonar.search.records import CandidateKey, TrialRecord
+from sonar.search.records import CandidateKey, CandidateRecord, TrialRecord
 from sonar.search.reevaluation import (
     Pair,
     ReevalConfig,
@@ -32,7 +32,6 @@ from sonar.search.reevaluation import (
     front_and_neighbours,
     next_to_repeat,
 )
-from sonar.search.repeat_source import RepeatSource
 from sonar.search.repeats import (
     REEVAL,
     Runs,
@@ -44,88 +43,23 @@ from sonar.search.repeats import (
     values_of,
     without_keys,
 )
-from sonar.search.rerun import Chooser
 from sonar.search.results import front, front_hypervolume, ranked_candidates, ranked_trials, write_front_csv
 from sonar.search.retention import Retention, take_offers
-from sonar.search.source import Source
-from sonar.search.sweep_audit import audit_sweep, describe_audit
+from sonar.search.sweep_audit import describe_audit
 
 RESAMPLING = Resampling(num=200)
 CONFIG = ReevalConfig(seeds=3, resampling=RESAMPLING)
-BIRDS, GENERAL = (make_predictions(seed, recordings=12) for seed in (1, 2))
-BASE = evaluation(("birds", "target", BIRDS), ("general", "prior", GENERAL))
 RATIOS = (0.2, 0.35, 0.5, 0.6)  # of the searched trials; the base configuration has 0.5
 
 
-def judge(config: TrialConfig) -> Evaluation:
-    """More replay: less forgetting and less plasticity; the seed alone changes the rest."""
-    ratio, seed = config.sampling.replay_ratio, config.training.seed
-    new = noisier(BIRDS, seed, noise=0.2, help_truth=2.0 - 2.0 * ratio)
-    prior = noisier(GENERAL, 100 + seed, noise=0.2, help_truth=ratio - 0.7)
-    return evaluation(("birds", "target", new), ("general", "prior", prior))
-
-
-class Trials:
-    """Runs the trials of a source one after the other, without training; `broken` ones diverge."""
-
-    def __init__(self, journal: Journal, folder: Path) -> None:
-        self.journal, self.folder, self.ran = journal, folder, list[str]()
-        self.broken: Callable[[str], bool] = lambda trial_id: False
-
-    def __call__(self, source: Source) -> None:
-        while (suggestion := source.suggest()) is not None:
-            self.journal.append("started", trial_id=suggestion.trial_id)
-            self.ran.append(suggestion.trial_id)
-            if self.broken(suggestion.trial_id):
-                source.fail(suggestion.trial_id, "loss is nan")
-                continue
-            found = judge(suggestion.config)
-            write_evaluation(found, split_folder(self.folder / "trials" / suggestion.trial_id, "dev"))
-            source.tell(suggestion.trial_id, told(found), f"checkpoints/{suggestion.trial_id}")
-
-
-def told(found: Evaluation) -> dict[str, float]:
-    return {**compare(BASE, found).metrics(), "model/steps": 6.0}
-
-
-def baseline(folder: Path) -> str:
-    write_evaluation(BASE, split_folder(folder / "baseline-1", "dev"))
-    return str(folder / "baseline-1.json")
-
-
-def begin(journal: Journal, folder: Path) -> None:
-    """A searched sweep: the base as an anchor, then a trial per ratio."""
-    config = TrialConfig()
-    journal.append("sweep_created", **SETTINGS | {"config": to_dict(config), "anchors": ["base"]})
-    trials = {"anchor-base": config, **{f"trial-{n:03d}": with_ratio(ratio) for n, ratio in enumerate(RATIOS)}}
-    for trial_id, config in trials.items():
-        is_anchor = trial_id.startswith("anchor")
-        found = BASE if is_anchor else judge(config)
-        kind = "anchor" if is_anchor else "search"
-        # An anchor of another configuration than the base, as presets are.
-        plain = to_dict(override(config, {"training.model_steps": 1})) if is_anchor else to_dict(config)
-        journal.append("suggested", trial_id=trial_id, kind=kind, params={}, config=plain)
-        write_evaluation(found, split_folder(folder / "trials" / trial_id, "dev"))
-        metrics = told(found) | ({"model/steps": 0.0} if is_anchor else {})
-        journal.append("told", trial_id=trial_id, metrics=metrics, checkpoint=trial_id)
-
-
-def with_ratio(ratio: float) -> TrialConfig:
-    return override(TrialConfig(), {"sampling.replay_ratio": ratio})
-
-
 def run(folder: Path, config: ReevalConfig = CONFIG, **fakes: Any) -> tuple[Any, Trials]:
-    """Audit and re-evaluate, or go on with it; as `reevaluate`, without Ray and without training."""
+    """Audit and re-evaluate, or go on with it."""
     with Journal(folder / "journal.jsonl") as journal:
         trials = Trials(journal, folder)
         trials.broken = fakes.get("broken", trials.broken)
         if not journal.state.settings:
-            begin(journal, folder)
-        audit_sweep(journal, 3, folder, baseline(folder), trials, lambda line: None)
-        clock = fakes.get("clock", lambda: 0.0)
-        chooser = Chooser(journal, Reevaluation(folder, BASE, config), lambda line: None, clock)
-        trials(RepeatSource(journal, REEVAL, chooser))
-        return chooser.outcome(), trials
+            begin(journal, folder, SETTINGS, RATIOS)
+        return reevaluate_alone(trials, config, fakes.get("clock", lambda: 0.0)), trials
 
 
 def of_candidate(state: SweepState, key: CandidateKey) -> Runs:
@@ -180,6 +114,16 @@ def test_the_front_and_what_two_sigma_would_bring_to_it_are_repeated() -> None:
     assert [key.trial_id for key in exact] == ["front", "other"]
     unknown = front_and_neighbours(state, np.asarray([0.0, 0.0]))  # scores too coarse to show a seed
     assert [key.trial_id for key in unknown] == sorted(state.trials)
+
+
+def test_of_equal_candidates_one_of_each_trial_is_repeated() -> None:
+    """Of `first` the one of fewer steps, which stands for all; of `second`, whose seeds may differ, its best."""
+    state = made({"first": (10.0, 2.0), "second": (10.0, 2.0)})
+    for step in (2, 4):
+        key = CandidateKey("first", step, 1.0)
+        state.candidates[key] = CandidateRecord(key, {"plasticity": 10.0, "forgetting_rate": 2.0}, "checkpoint")
+    expected = [CandidateKey("first", 2, 1.0), CandidateKey("second", 6, 1.0)]
+    assert front_and_neighbours(state, np.asarray([1.0, 0.5])) == expected
 
 
 KEYS = {name: CandidateKey(name, 6, 1.0) for name in "abc"}
@@ -305,6 +249,26 @@ def test_means_and_intervals_hold_the_runs(whole: Path) -> None:
 def outcome_of(path: Path) -> list[tuple[str, Any]]:
     events: list[Event] = read_journal(path / "journal.jsonl")
     return [(event.event, event.data) for event in events if event.event not in ("started", "resumed")]
+
+
+def test_candidates_of_one_trial_are_settled_by_what_differs_within_each_repeat(whole: Path, tmp_path: Path) -> None:
+    """Half way every run is worse on both axes by about as much, less than seeds differ."""
+    folder = tmp_path / "sweep"
+    shutil.copytree(whole, folder)
+    state, half_way = state_of(folder), []
+    for record in (state.trials["trial-000"], *repeats_of(state, "trial-000")):
+        end = read_evaluation(split_folder(folder / "trials" / record.trial_id, "dev"))
+        found = evaluation(*((r.name, r.role, noisier(r.predictions, 9, 0.0, -3.0)) for r in end.results))
+        write_offer(Offer(3, 1.0, told(found)), folder / "trials" / record.trial_id, found)
+        half_way.append(CandidateKey(record.trial_id, 3, 1.0))
+        state.candidates[half_way[-1]] = CandidateRecord(half_way[-1], told(found), None)
+    assert len(half_way) > 3
+    keys = CandidateKey("trial-000", 6, 1.0), half_way[0]
+    (pair,) = Reevaluation(folder, BASE, CONFIG).pairs(state, keys)
+    assert pair.dominates is not None and pair.dominates.first > 0.9 > 0.1 > pair.dominates.second
+    del state.candidates[half_way[-1]]  # a repeat that failed before it: two are left to compare
+    (fewer,) = Reevaluation(folder, BASE, CONFIG).pairs(state, keys)
+    assert fewer.dominates is not None and fewer.dominates != pair.dominates
 
 
 @pytest.mark.slow
@@ -446,7 +410,7 @@ def test_a_configuration_without_keys_is_the_rest_of_it() -> None:
 
 def test_repeats_give_up_their_weights_and_keep_their_predictions(tmp_path: Path) -> None:
     with Journal(tmp_path / "journal.jsonl") as journal:
-        begin(journal, tmp_path)
+        begin(journal, tmp_path, SETTINGS, RATIOS)
         trial = tmp_path / "trials" / "trial-000-seed-1"
         config = to_dict(with_ratio(RATIOS[0]))
         ids = {"trial_id": trial.name, "params": {}, "config": config, "of": "trial-000", "seed": 1}

@@ -16,7 +16,7 @@ from sonar.evaluate.record import read_evaluation, split_folder
 from sonar.evaluate.run_folders import read_run
 from sonar.model.interpolation import interpolated
 from sonar.search.candidate_folders import load_candidate, read_offers, remove
-from sonar.search.prepare import Prepared
+from sonar.search.prepare import Prepared, read_baseline
 from sonar.search.trial import run_trial
 from sonar.search.watch import Watch
 from sonar.train.loop import StepReport
@@ -115,11 +115,18 @@ def test_a_killed_trial_leaves_the_same_candidates(
             assert not changed(tensors(ours), tensors(theirs))
 
 
-def test_the_base_has_no_line_to_score(prepared: Prepared, tmp_path: Path) -> None:
+def test_a_trial_that_trains_nothing_is_the_base_and_scores_nothing(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sonar.search.watch.evaluate_encoder", None)
     still = {f"training.{name}_steps": 0 for name in ("tokenizer", "model", "head", "predictor")}
     plain = config(**still, **{"evaluation.alphas": list(ALPHAS)})
     result = run_trial(plain, prepared, tmp_path / "run", lambda report: None, keep_candidates=True)
     assert read_offers(tmp_path / "run") == [] and not [name for name in result.metrics if "alpha" in name]
+    assert (result.metrics["plasticity"], result.metrics["forgetting_rate"]) == (0.0, 0.0)
+    base, left = read_baseline(prepared.baseline), read_evaluation(split_folder(tmp_path / "run", "dev"))
+    for role in ("target", "prior"):
+        assert left.scores(role) == base.scores(role)
 
 
 def test_what_a_trial_is_stays_known_without_its_checkpoint(prepared: Prepared, tmp_path: Path) -> None:
