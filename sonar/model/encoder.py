@@ -2,16 +2,15 @@
 
 # Shapes: B clips, T samples, F frames, M mel bins, L patches, V visible ones, C patch channels, D width.
 
-import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from sonar.model.dropout import dropout
 from sonar.model.fbank import PATCH_SIZE, FbankConfig
+from sonar.model.position_conv import PositionConv
 from sonar.model.products import Linear
 from sonar.model.transformer import Transformer, TransformerConfig, initialise_plain
 
@@ -85,35 +84,6 @@ def _all_of_each_part(padding: Tensor, parts: int) -> Tensor:
     if size == 0:
         raise ValueError(f"{padding.shape[1]} positions cannot be divided among {parts}")
     return padding[:, : size * parts].unflatten(1, (parts, size)).all(-1)
-
-
-class PositionConv(nn.Module):
-    """Grouped convolution over the patch sequence, weight-normalised per kernel tap, then GELU."""
-
-    def __init__(self, width: int, kernel: int, groups: int) -> None:
-        """Make the weights: direction scaled to `gain` over each tap."""
-        super().__init__()
-        self.kernel, self.groups = kernel, groups
-        self.gain = nn.Parameter(torch.ones(1, 1, kernel))
-        self.direction = nn.Parameter(torch.ones(width, width // groups, kernel))
-        self.bias = nn.Parameter(torch.zeros(width))
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """(B, L, D) to (B, L, D)."""
-        weight = self.direction * (self.gain / self.direction.norm(dim=(0, 1), keepdim=True))  # (D, D/G, kernel)
-        line = hidden.unsqueeze(1).permute(0, 3, 1, 2)  # (B, D, 1, L), channels last in memory: twice as fast on a CPU
-        line = line if hidden.device.type == "cpu" else line.contiguous()
-        padding = (0, self.kernel // 2)
-        mixed = functional.conv2d(line, weight.unsqueeze(2), self.bias, padding=padding, groups=self.groups)
-        mixed = mixed[:, :, 0, : hidden.shape[1]]  # (B, D, L): an even kernel gives one too many
-        return functional.gelu(mixed.transpose(1, 2))  # (B, L, D)
-
-    @torch.no_grad()
-    def initialise(self, generator: torch.Generator) -> None:
-        """Normal with variance 4 / (kernel D), the gain at its norm (wav2vec 2.0's start)."""
-        self.direction.normal_(std=math.sqrt(4.0 / (self.kernel * len(self.bias))), generator=generator)
-        self.gain.copy_(self.direction.norm(dim=(0, 1), keepdim=True))
-        self.bias.zero_()
 
 
 class BeatsEncoder(nn.Module):
