@@ -8,6 +8,7 @@ on the embedded audio at `SMALL_SCALE`, in this process; with `--full` it has al
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
 import sys
@@ -44,6 +45,13 @@ SHORT_BASE = {f"base.pretrain.{stage}_steps": 5 for stage in ("projection", "tok
 SHORT_TRIAL = {"training.tokenizer_steps": 5, "training.predictor_steps": 3, "training.model_steps": 10}
 
 
+class Commands(NamedTuple):
+    """Seconds of every command in turns: by the clock, and of a processor (the same on a busy machine)."""
+
+    seconds: dict[str, list[float]]
+    processor: dict[str, list[float]]
+
+
 class Part(NamedTuple):
     """A part of a trial, and the seconds that it took."""
 
@@ -55,7 +63,7 @@ def section(full: bool) -> Section:
     """Both tables."""
     commands = measure_commands(rounds=15 if full else 3)
     config = override(SMALL_SCALE, SHORT_BASE | ({} if full else SHORT_TRIAL))
-    imports = Part("start of a process, and its imports", statistics.median(commands[TRIAL_IMPORTS]))
+    imports = Part("start of a process, and its imports", statistics.median(commands.seconds[TRIAL_IMPORTS]))
     with TemporaryDirectory() as storage:
         once, trial = measure_trial(config, Path(storage))
     trial = [imports, *trial]
@@ -70,16 +78,27 @@ def section(full: bool) -> Section:
         *_part_lines(trial),
         f"Its largest part: {largest.name}.",
     ]
-    return Section("Start-up and a short trial", lines, {"commands": commands, **_as_numbers(once=once, trial=trial)})
+    return Section("Start-up and a short trial", lines, {**commands._asdict(), **_as_numbers(once=once, trial=trial)})
 
 
-def measure_commands(rounds: int) -> dict[str, list[float]]:
-    """Seconds of every command, in turns."""
+def measure_commands(rounds: int) -> Commands:
+    """Every command so many times, each in a process of its own."""
+    processor: dict[str, list[float]] = {name: [] for name in COMMANDS}
 
-    def way(arguments: tuple[str, ...]) -> Callable[[], object]:
-        return lambda: subprocess.run([sys.executable, *arguments], cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+    def way(name: str) -> Callable[[], None]:
+        def run() -> None:
+            before = _childrens_seconds()
+            subprocess.run([sys.executable, *COMMANDS[name]], cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+            processor[name].append(_childrens_seconds() - before)
 
-    return take_turns({name: way(arguments) for name, arguments in COMMANDS.items()}, rounds, warmups=0)
+        return run
+
+    return Commands(take_turns({name: way(name) for name in COMMANDS}, rounds, warmups=0), processor)
+
+
+def _childrens_seconds() -> float:
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def measure_trial(config: TrialConfig, storage: Path) -> tuple[list[Part], list[Part]]:
@@ -128,14 +147,14 @@ def _trial_parts(
     return [*parts, Part("evaluation", evaluation), Part("saving, and the rest", ended - before - evaluation)]
 
 
-def _command_lines(commands: dict[str, list[float]]) -> list[str]:
+def _command_lines(commands: Commands) -> list[str]:
     rows = []
-    for name, seconds in commands.items():
-        above = [own - bare for own, bare in zip(seconds, commands[BARE], strict=True)]
+    for name, seconds in commands.seconds.items():
+        above = statistics.median(own - bare for own, bare in zip(seconds, commands.seconds[BARE], strict=True))
         goal = GOALS_S.get(name)
         met = "" if goal is None else f"{goal} s: {'met' if statistics.median(seconds) <= goal else 'missed'}"
-        rows.append([name, spread(seconds), "" if name == BARE else f"{statistics.median(above):.3g}", met])
-    return table(["command", "s", "s above bare Python", "goal"], rows)
+        rows.append([name, spread(seconds), f"{above:.3g}", f"{statistics.median(commands.processor[name]):.2f}", met])
+    return table(["command", "s", "s above bare Python", "processor s", "goal"], rows)
 
 
 def _part_lines(parts: list[Part]) -> list[str]:
