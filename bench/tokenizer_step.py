@@ -124,7 +124,7 @@ def section(full: bool) -> Section:
         rounding = _rounding(done_plainly, models, batch, store)
         plain, ours = Trainer(done_plainly, batch), Trainer(models, batch)
         parts = take_turns(_parts(models, batch, store), rounds)  # and what is read later is kept now
-        found = take_turns(_ways(plain, ours, Path(place), store, full), rounds, warmups=int(full))
+        found = take_turns(_ways(plain, ours, Path(place), store, full), rounds, warmups=int(device.type == "cuda"))
         num_bytes = sum(path.stat().st_size for path in (Path(place) / "kept").glob("*/*"))
     per_hour = num_bytes / (len(PRECISIONS) * num_clips) * 3600 / audio.seconds
     lines = _table(found, audio) + _parts_table(parts, num_clips) + _sentences(found, rounding, per_hour)

@@ -26,9 +26,9 @@ log = logging.getLogger(__name__)
 class FeatureFolder:
     """A `FeatureStore`: a file per name, written under another name and renamed, with a checksum behind the features.
 
-    The first clips that come are kept and stay: clips come in turn, so that to give up old ones for new ones would
-    find none of them again. What is taken is counted in a file that processes lock, and however many write, it stays
-    below the bound.
+    The checksum is compared when a process first reads a file. The first clips that come are kept and stay: clips come
+    in turn, so that to give up old ones for new ones would find none of them again. What is taken is counted in a file
+    that processes lock, and however many write, it stays below the bound.
     """
 
     def __init__(self, folder: Path, max_bytes: int) -> None:

@@ -34,7 +34,7 @@ class ModelObjective(nn.Module):
         regulariser: Regulariser | None,
         config: DistillConfig,
     ) -> None:
-        """Build from the trained encoder and predictor, the pull to the old encoder or None, and a frozen tokenizer.
+        """Build from the trained encoder and predictor, a frozen tokenizer, and the pull to the old encoder or None.
 
         The tokenizer must not change as long as this objective lives: the codes of whole clips are computed once.
         """
