@@ -76,16 +76,12 @@ class SelfAttention(nn.Module):
             (B, L, D).
         """
         heads = self.qkv(hidden).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)  # (3, B, H, L, E)
-        query, key, value = heads.unbind(0)  # (B, H, L, E) each
+        by_convolution = convolution_is_faster(heads, heads.shape[3])
+        query, key, value = (heads if by_convolution else heads.contiguous()).unbind(0)  # (B, H, L, E) each
         logit_bias = self._gated(query, bias, key_bias)
-        dropout = self.dropout if self.training else 0.0
-        if hidden.device.type != "cpu":
-            mixed = _attend_in_one_kernel(query, key, value, logit_bias, dropout)  # (B, H, L, E)
-        elif convolution_is_faster(query, query.shape[2]):
-            mixed = _attend_by_convolutions(query, key, value, logit_bias, dropout)
-        else:
-            query, key, value = heads.contiguous().unbind(0)
-            mixed = _attend_by_products(query, key, value, logit_bias, dropout)
+        attend = _attend_by_convolutions if by_convolution else _attend_by_products
+        attend = attend if hidden.device.type == "cpu" else _attend_in_one_kernel
+        mixed = attend(query, key, value, logit_bias, self.dropout if self.training else 0.0)  # (B, H, L, E)
         return self.out(mixed.transpose(1, 2).flatten(2))  # (B, L, D)
 
     def _gated(self, query: Tensor, bias: Tensor | None, key_bias: Tensor | None) -> "LogitBias":
@@ -97,6 +93,7 @@ class SelfAttention(nn.Module):
         """The factor of the bias, (B, H, L, 1). Summing the weights of a group sums its outputs."""
         weight = gate.weight.unflatten(0, (2, GATE_GROUP)).sum(1)  # (2, E)
         shift = gate.bias.unflatten(0, (2, GATE_GROUP)).sum(1)  # (2,)
+        query = query.contiguous()  # else the product's way, and its last bits, hang on whether gradients are kept
         first, second = functional.linear(query, weight, shift).sigmoid().split(1, dim=-1)  # (B, H, L, 1) twice
         return first * (second * self.gate_scale - 1.0) + 2.0
 
