@@ -17,7 +17,7 @@ import typer
 
 from sonar.files import write_whole_text
 
-BENCHES: tuple[str, ...] = ()
+BENCHES: tuple[str, ...] = ("encoder",)
 HERE = Path(__file__).parent
 
 
