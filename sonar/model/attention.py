@@ -81,16 +81,13 @@ class SelfAttention(nn.Module):
     def attend(self, projected: Tensor, bias: Tensor | None, key_bias: Tensor | None) -> Tensor:
         """What stands between the projections, from queries, keys and values side by side: (B, L, 3 D) to (B, L, D)."""
         heads = projected.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)  # (3, B, H, L, E)
+        attend = _attend_in_one_kernel
+        if projected.device.type == "cpu":
+            by_convolution = convolution_is_faster(heads, heads.shape[3])
+            attend = _attend_by_convolutions if by_convolution else _attend_by_products
+            heads = heads if by_convolution else heads.contiguous()
         query, key, value = heads.unbind(0)  # (B, H, L, E) each
-        logit_bias = self._gated(query, bias, key_bias)
-        rate = self.dropout if self.training else 0.0
-        if projected.device.type != "cpu":
-            mixed = _attend_in_one_kernel(query, key, value, logit_bias, rate)  # (B, H, L, E)
-        elif convolution_is_faster(query, query.shape[2]):
-            mixed = _attend_by_convolutions(query, key, value, logit_bias, rate)
-        else:
-            query, key, value = heads.contiguous().unbind(0)
-            mixed = _attend_by_products(query, key, value, logit_bias, rate)
+        mixed = attend(query, key, value, self._gated(query, bias, key_bias), self.dropout if self.training else 0.0)
         return mixed.transpose(1, 2).flatten(2)  # (B, L, D)
 
     def _gated(self, query: Tensor, bias: Tensor | None, key_bias: Tensor | None) -> "LogitBias":
@@ -102,6 +99,7 @@ class SelfAttention(nn.Module):
         """The factor of the bias, (B, H, L, 1). Summing the weights of a group sums its outputs."""
         weight = gate.weight.unflatten(0, (2, GATE_GROUP)).sum(1)  # (2, E)
         shift = gate.bias.unflatten(0, (2, GATE_GROUP)).sum(1)  # (2,)
+        query = query.contiguous()  # else the product's way, and its last bits, hang on whether gradients are kept
         first, second = functional.linear(query, weight, shift).sigmoid().split(1, dim=-1)  # (B, H, L, 1) twice
         return first * (second * self.gate_scale - 1.0) + 2.0
 

@@ -47,3 +47,10 @@ def test_few_rows_and_other_precisions_stay_with_the_product(layer: Linear) -> N
     with torch.autocast("cpu", torch.bfloat16):
         assert convolutions(layer, torch.zeros(MIN_ROWS, 256)) == 0
     assert convolutions(layer.double(), torch.zeros(MIN_ROWS, 256, dtype=torch.float64)) == 0
+
+
+def test_values_do_not_hang_on_whether_gradients_are_kept(layer: Linear, generator: torch.Generator) -> None:
+    rows = torch.randn(MIN_ROWS, 256, generator=generator)
+    with torch.no_grad():
+        frozen = layer(rows)
+    assert torch.equal(layer(rows), frozen)
