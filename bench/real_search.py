@@ -202,12 +202,14 @@ def tables(seeds: Sequence[Seed], budget: float) -> list[str]:
             rows.append([name, trials, *gained, spread(again, ".0f") if again else "-"])
         lines += [f"### {question}", "", *table(header, rows)]
         mine = (OURS, OURS_ANYTIME)
-        found = [
-            [other, *(spread(ratios(runs, other, way), ".1f") if way != other else "-" for way in mine)]
-            for other in (STOCK, RANDOM)
-        ]
+        found = [[other, *(_ratio(ratios(runs, other, way)) for way in mine)] for other in (STOCK, RANDOM)]
         lines += table(["compute of the other / of ours to the same HV", *mine], found)
     return lines
+
+
+def _ratio(values: Sequence[float]) -> str:
+    missed = sum(value == 0 for value in values)
+    return spread(values, ".1f") + (f", not reached under {missed} of {len(values)} seeds" if missed else "")
 
 
 def bench(
