@@ -19,6 +19,7 @@ import json
 import tempfile
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -55,7 +56,7 @@ SHORT = {
     "training.churn_every": 0,
     "optim.lr": 1e-3,
 }
-LIMIT = 5.0  # percent of forgetting
+LIMIT = Sweep.forgetting_limit
 ANYTIME = {"evaluation.every": 20, "evaluation.alphas": (0.5,)}
 REPEAT = 1000  # added to a seed for the second run of a front
 AXES = tuple(DIRECTIONS.values())
@@ -139,14 +140,7 @@ class Seed(NamedTuple):
 def search_seed(seed: int, base: TrialConfig, trials: Trials, budget: float) -> dict[str, Way]:
     """Every way until its budget is spent, trial by trial in turns, so that a busy machine slows all of them."""
     plain = Sweep(domain="real", base=seeded(base, seed), space=SONAR_SPACE, objectives=DIRECTIONS, num_trials=ENDLESS)
-    ours = Sweep(
-        domain="real",
-        base=override(plain.base, ANYTIME),
-        space=SONAR_SPACE,
-        objectives=DIRECTIONS,
-        num_trials=ENDLESS,
-        forgetting_limit=LIMIT,
-    )
+    ours = replace(plain, base=override(plain.base, ANYTIME))
     clock = partial(next, itertools.count(0.0))
     with tempfile.TemporaryDirectory() as folder, Journal(Path(folder) / "journal.jsonl", clock=clock) as journal:
         ways = [
@@ -193,21 +187,29 @@ def tables(seeds: Sequence[Seed], budget: float) -> list[str]:
     parts = [budget / 4, budget / 2, budget]
     for question in seeds[0].reached:
         runs = [seed.reached[question] for seed in seeds]
-        header = ["search", "trials", *(f"HV gained after {part:.0f} s" for part in parts), "its front, another seed"]
+        again = [number for number, seed in enumerate(seeds) if seed.repeated[question]]
+        header = ["search", "trials", *(f"HV gained after {part:.0f} s" for part in parts)]
+        header.append(f"its front under another seed, % of that ({len(again)} seeds)")
         rows = []
         for name in runs[0]:
             gained = [spread([after(by_way[name], part) for by_way in runs], ".0f") for part in parts]
-            again = [seed.repeated[question][name] for seed in seeds if seed.repeated[question]]
+            held = [
+                100 * seeds[n].repeated[question][name] / gained_by
+                for n in again
+                if (gained_by := after(runs[n][name], budget))
+            ]
             trials = spread([by_way[name].num_told for by_way in runs], ".0f")
-            rows.append([name, trials, *gained, spread(again, ".0f") if again else "-"])
+            rows.append([name, trials, *gained, spread(held, ".0f") if held else "-"])
         lines += [f"### {question}", "", *table(header, rows)]
         mine = (OURS, OURS_ANYTIME)
-        found = [
-            [other, *(spread(ratios(runs, other, way), ".1f") if way != other else "-" for way in mine)]
-            for other in (STOCK, RANDOM)
-        ]
+        found = [[other, *(_ratio(ratios(runs, other, way)) for way in mine)] for other in (STOCK, RANDOM)]
         lines += table(["compute of the other / of ours to the same HV", *mine], found)
     return lines
+
+
+def _ratio(values: Sequence[float]) -> str:
+    missed = sum(value == 0 for value in values)
+    return spread(values, ".1f") + (f", not reached under {missed} of {len(values)} seeds" if missed else "")
 
 
 def bench(
@@ -217,7 +219,7 @@ def bench(
     base: Annotated[str, typer.Option(help="Folder of the base.")],
     seeds: Annotated[int, typer.Option(min=2, help="Of every way.")] = 5,
     budget: Annotated[float, typer.Option(min=1, help="Processor seconds of a sweep.")] = 100.0,
-    repeat: Annotated[bool, typer.Option(help="Measure the finished fronts once more.")] = False,
+    repeat: Annotated[int, typer.Option(min=0, help="Seeds whose finished fronts are measured once more.")] = 0,
 ) -> None:
     """Run every way under every seed, print the tables, and write them with what made them."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -232,7 +234,7 @@ def bench(
     found = []
     for seed in range(seeds):
         ways = search_seed(seed, config, trials, budget)
-        found.append(judge(seed, ways, trials, budget, repeat=repeat))
+        found.append(judge(seed, ways, trials, budget, repeat=seed < repeat))
         typer.echo(f"seed {seed}: {[len(way.history) - 1 for way in ways.values()]} trials", err=True)
     lines = [*tables(found, budget), f"One evaluation: {trials.evaluation_seconds:.2f} s. {describe(made_by)}"]
     typer.echo("\n".join(lines))
