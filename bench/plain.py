@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sonar.model.encoder import BeatsEncoder, EncoderConfig, EncoderOutput
+from sonar.model.layer import ACTIVATIONS, TransformerConfig
 from sonar.model.predictor import LabelPredictor, PredictorConfig
 from sonar.model.tokenizer import Tokenizer, TokenizerConfig
-from sonar.model.transformer import ACTIVATIONS, TransformerConfig
 
 PlainT = TypeVar("PlainT", bound=nn.Module)
 

@@ -17,7 +17,16 @@ import typer
 
 from sonar.files import write_whole_text
 
-BENCHES: tuple[str, ...] = ("startup", "fbank", "encoder", "model_step", "tokenizer_step", "precision", "waiting", "memory")
+BENCHES: tuple[str, ...] = (
+    "startup",
+    "fbank",
+    "encoder",
+    "model_step",
+    "tokenizer_step",
+    "precision",
+    "waiting",
+    "memory",
+)
 HERE = Path(__file__).parent
 
 

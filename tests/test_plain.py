@@ -12,8 +12,8 @@ from tiny import draws, make_base, parts
 from torch import Tensor, nn
 
 from sonar.model.encoder import BeatsEncoder, EncoderConfig
+from sonar.model.layer import TransformerConfig
 from sonar.model.masking import random_mask
-from sonar.model.transformer import TransformerConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 PATCHES = 24  # of 48 frames

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from sonar.model.dropout import dropout
 from sonar.model.fbank import PATCH_SIZE, FbankConfig
+from sonar.model.layer import TransformerConfig
 from sonar.model.position_conv import PositionConv
 from sonar.model.products import Linear
-from sonar.model.transformer import Transformer, TransformerConfig, initialise_plain
+from sonar.model.transformer import Transformer, initialise_plain
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from sonar.model.layer import TransformerConfig, TransformerLayer
 from sonar.model.masking import Mask
-from sonar.model.transformer import INIT_STD, Transformer, TransformerConfig, TransformerLayer, initialise_plain
+from sonar.model.transformer import INIT_STD, Transformer, initialise_plain
 
 
 @dataclass(frozen=True, kw_only=True)

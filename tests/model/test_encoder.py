@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from sonar.model.attention import distance_buckets
 from sonar.model.encoder import BeatsEncoder, EncoderConfig, patch_padding
+from sonar.model.layer import TransformerConfig
 from sonar.model.masking import random_mask
-from sonar.model.transformer import Transformer, TransformerConfig
+from sonar.model.transformer import Transformer
 
 CLIPS, FRAMES, PATCHES = 2, 98, 48
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from tiny import changed, encoder_config, make_base, make_config, make_mixture, tensors
 
-from sonar.model.transformer import Transformer, TransformerLayer
+from sonar.model.layer import TransformerLayer
+from sonar.model.transformer import Transformer
 from sonar.train.adapt import adapt
 from sonar.train.stages import Hooks, Worker
 
