@@ -49,17 +49,19 @@ class Case(NamedTuple):
 
 
 class Noise:
-    """Batches of noise in memory; the first has one clip."""
+    """Batches of noise in memory."""
 
-    def __init__(self, num_clips: int) -> None:
+    def __init__(self, num_clips: int, first: int | None = None) -> None:
+        """Of so many clips, the first batch of `first` of them."""
         generator = torch.Generator().manual_seed(0)
-        self.waveform = 0.1 * torch.randn(num_clips, CLIP_SECONDS * SAMPLE_RATE, generator=generator)
+        wave = 0.1 * torch.randn(num_clips, CLIP_SECONDS * SAMPLE_RATE, generator=generator)
+        ids = tuple(str(number) for number in range(num_clips))
+        self._batch = Batch(wave, torch.zeros(wave.shape, dtype=torch.bool), torch.arange(num_clips) % 2 == 1, ids)
+        self._first = first or num_clips
 
     def batch(self, step: int) -> Batch:
         """The batch of a step."""
-        wave = self.waveform[:1] if step == 0 else self.waveform
-        replay = torch.arange(len(wave)) % 2 == 1
-        return Batch(wave, torch.zeros(wave.shape, dtype=torch.bool), replay, tuple(map(str, range(len(wave)))))
+        return self._batch if step else self._batch.rows(0, self._first)
 
 
 class Models:
@@ -91,7 +93,7 @@ class Models:
             name=case.stage,
             objective=objective,
             trained=trained,
-            stream=Noise(case.num_clips),
+            stream=Noise(case.num_clips, 1),
             num_steps=num_steps,
             optim=OptimConfig(),
             seed=0,

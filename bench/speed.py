@@ -17,7 +17,7 @@ import typer
 
 from sonar.files import write_whole_text
 
-BENCHES: tuple[str, ...] = ("memory",)
+BENCHES: tuple[str, ...] = ("memory", "workers")
 HERE = Path(__file__).parent
 
 
