@@ -1,9 +1,9 @@
 """Audio files to batches, against a torch DataLoader: `python bench/input.py --audio FOLDER`.
 
-Asks three things. How many clips a second come from files to batches, by shards (a Ray Data pass once, then the
+Asks two things. How many clips a second come from files to batches, by shards (a Ray Data pass once, then the
 memory-mapped stream) and by a torch DataLoader that decodes with the same function in as many worker processes, in
-the first epoch and in later ones? Which share of a training step of the small base is spent waiting for its batch? How
-much memory does a worker hold for many clips (`--memory`)? Both ways take turns, round by round. Prints Markdown.
+the first epoch and in later ones? How much memory does a worker hold for many clips (`--memory`)? Both ways take turns,
+round by round. Prints Markdown. What a training step waits for its batch: `bench/waiting.py`.
 """
 
 from __future__ import annotations
@@ -38,9 +38,6 @@ from sonar.data.shards import write_shards
 from sonar.data.stream import ClipStore, MixedStream, Source, StreamConfig, file_batches
 from sonar.data.synth import write_synth_corpus
 from sonar.provenance import provenance
-from sonar.train.loop import StepReport
-from sonar.train.pretrain import PretrainConfig, pretrain
-from sonar.train.stages import Hooks, Worker
 
 BATCH_SIZE = 32
 SEED = 0
@@ -86,7 +83,6 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that decode, of both ways")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--clip-seconds", type=float, default=5.0)
-    parser.add_argument("--steps", type=int, default=40, help="training steps of the small base; 0: none")
     parser.add_argument("--memory", action="store_true", help="only the memory of a worker, for 100 k and 1 M clips")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -117,8 +113,6 @@ def _compare(options: argparse.Namespace, folder: Path) -> None:
     ray.shutdown()
     _print_head(options, clips)
     _print_epochs(rounds, len(clips))
-    if options.steps:
-        _print_waiting(ClipStore(shards), options.steps)
 
 
 def _start_ray(num_cpus: int) -> None:
@@ -210,18 +204,6 @@ def _print_epochs(rounds: dict[str, list[Epochs]], num_clips: int) -> None:
 
 def _with_spread(values: list[float], digits: int = 0) -> str:
     return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
-
-
-def _print_waiting(store: ClipStore, num_steps: int) -> None:
-    reports: list[StepReport] = []
-    config = PretrainConfig(projection_steps=num_steps, tokenizer_steps=0, model_steps=0)
-    pretrain(store, np.arange(len(store)), config, Hooks(reports.append, lambda state: None), Worker())
-    steady = [report.metrics for report in reports[2:]]
-    shares = [metrics["input_wait_share"] for metrics in steady]
-    seconds = statistics.median(metrics["step_seconds"] for metrics in steady)
-    print(f"Small base, {len(steady)} steps of {config.batch_size} clips of {config.clip_seconds:g} s: ", end="")
-    print(f"{seconds:.2f} s a step, of which waiting for the batch: median {statistics.median(shares):.2%}, ", end="")
-    print(f"most {max(shares):.2%}.")
 
 
 def _print_memory(folder: Path) -> None:

@@ -208,8 +208,8 @@ def section(full: bool) -> Section:
     record = {
         "peaks": [
             {**kind._asdict(), "num_clips": size, **one._asdict()}
-            for kind in kinds
-            for size, one in found[kind].items()
+            for kind, by_size in found.items()
+            for size, one in by_size.items()
         ],
         "seconds": [{**kind._asdict(), "seconds": values} for kind, values in seconds.items()],
     }

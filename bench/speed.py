@@ -17,7 +17,7 @@ import typer
 
 from sonar.files import write_whole_text
 
-BENCHES: tuple[str, ...] = ("memory", "workers")
+BENCHES: tuple[str, ...] = ("tokenizer_step", "waiting", "memory", "workers")
 HERE = Path(__file__).parent
 
 

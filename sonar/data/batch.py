@@ -19,18 +19,23 @@ class Batch(NamedTuple):
         padding: (B, T) bool, True where a clip had ended.
         is_replay: (B,) bool, True for clips of the prior corpus.
         clip_ids: of the B clips.
+        keys: of the B rows: a name of the very samples, the same whenever they come again; None for a crop that was
+            drawn, which does not. Empty: no row has a name.
     """
 
     waveform: Tensor
     padding: Tensor
     is_replay: Tensor
     clip_ids: tuple[str, ...]
+    keys: tuple[str | None, ...] = ()
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on `device`."""
-        return Batch(self.waveform.to(device), self.padding.to(device), self.is_replay.to(device), self.clip_ids)
+        waveform, padding, is_replay = self.waveform.to(device), self.padding.to(device), self.is_replay.to(device)
+        return Batch(waveform, padding, is_replay, self.clip_ids, self.keys)
 
     def rows(self, begin: int, end: int) -> Batch:
         """Some consecutive rows of it."""
-        part = slice(begin, end)
-        return Batch(self.waveform[part], self.padding[part], self.is_replay[part], self.clip_ids[part])
+        some = slice(begin, end)
+        tensors = self.waveform[some], self.padding[some], self.is_replay[some]
+        return Batch(*tensors, self.clip_ids[some], self.keys[some])

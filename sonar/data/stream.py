@@ -5,6 +5,7 @@ Shapes: B clips, T samples.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,6 +24,7 @@ from sonar.data.shard_audio import AudioSlice, decode_middle, middle
 
 _EVALUATION_BATCH = 32
 _BUCKET_SECONDS = 0.5
+_KEY_BYTES = 16
 _GUARDED_CHUNK = 4  # clips that travel to a decoding process together
 
 
@@ -104,7 +106,7 @@ class MixedStream:
 
     def batch(self, step: int) -> Batch:
         """The batch of `step`, the same one every time."""
-        waves, ids, replay = [], [], []
+        waves, ids, replay, keys = [], [], [], []
         for side, (source, count) in enumerate(self._sides):
             for position in self._positions(step, count):
                 epoch, place = divmod(position, max(1, len(source.rows)))
@@ -112,7 +114,8 @@ class MixedStream:
                 waves.append(self._crop(source.store, row, side, epoch))
                 ids.append(source.store.clips.column("clip_id")[row].as_py())
                 replay.append(bool(side))
-        return _collate(waves, self._num_samples, ids, replay)
+                keys.append(self._key(source.store, row))
+        return _collate(waves, self._num_samples, ids, replay)._replace(keys=tuple(keys))
 
     def _positions(self, step: int, count: int) -> range:
         begin = (step * self._world_size + self._rank) * count
@@ -124,9 +127,20 @@ class MixedStream:
     def _crop(self, store: ClipStore, row: int, side: int, epoch: int) -> np.ndarray:
         """A crop that depends on seed, epoch and clip, not on the worker."""
         length = self._num_samples
-        spare = max(0, int(store.num_samples[row]) - length)
+        spare = self._spare(store, row)
         begin = np.random.default_rng((self._config.seed, side, epoch, row)).integers(spare + 1) if spare else 0
         return store.waveform(row, int(begin), length)
+
+    def _key(self, store: ClipStore, row: int) -> str | None:
+        """What names the samples of a clip that comes whole, in every epoch and in every run."""
+        if self._spare(store, row):
+            return None
+        of = [store.clips.column(name)[row].as_py() for name in ("clip_id", "sha256", "start_s", "duration_s")]
+        return hashlib.blake2b(repr((*of, self._num_samples)).encode(), digest_size=_KEY_BYTES).hexdigest()
+
+    def _spare(self, store: ClipStore, row: int) -> int:
+        """Samples that a crop leaves out; 0: the clip comes whole."""
+        return max(0, int(store.num_samples[row]) - self._num_samples)
 
 
 class Bucket(NamedTuple):

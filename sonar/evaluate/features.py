@@ -5,13 +5,11 @@ Shapes: N clips, Y layers, L patches, D width, M mel bins.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-import torch
 
 from sonar.config import config_hash, to_dict
 from sonar.data.audio import seconds_to_samples
@@ -22,6 +20,7 @@ from sonar.evaluate.probes.data import Patches
 from sonar.files import whole_folder
 from sonar.model.encoder import BeatsEncoder
 from sonar.model.fbank import FbankConfig, log_mel, num_frames, num_patches
+from sonar.model.weights import weights_hash
 
 BLOCK_CLIPS = 1024  # held in memory at a time: 38 MB of 12 layers of 768
 
@@ -54,7 +53,7 @@ class FeatureCache:
     def __init__(self, encoder: BeatsEncoder, folder: Path | None) -> None:
         """Of an encoder whose weights stay as they are; without a folder nothing is kept, and patches are in memory."""
         self._encoder, self._folder = encoder, folder
-        self._weights = None if folder is None else weights_hash(encoder)
+        self._weights = None if folder is None else weights_hash(encoder, config_hash(to_dict(encoder.config)))
 
     def of_probe(self, store: ClipStore, rows: np.ndarray, config: ProbeConfig) -> np.ndarray | Patches:
         """What a probe reads of some clips: `patches` if it is attentive, else `layers`."""
@@ -136,15 +135,6 @@ def open_arrays(folder: Path, columns: dict[str, Column]) -> dict[str, np.memmap
         name: np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=column.kind, shape=column.shape)
         for name, column in columns.items()
     }
-
-
-def weights_hash(encoder: BeatsEncoder) -> str:
-    """Hex digest of an encoder's configuration, and of the names, shapes and bytes of its tensors."""
-    digest = hashlib.sha256(config_hash(to_dict(encoder.config)).encode())
-    for name, tensor in sorted(encoder.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def layers_shape(encoder: BeatsEncoder) -> tuple[int, int]:

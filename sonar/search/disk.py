@@ -29,11 +29,13 @@ class DiskForecast(NamedTuple):
         least: with a front as small as that of as many unrelated points.
         most: with every scored encoder on the front; None: how many there will be is not known beforehand.
         running: of both, what the trials that run at a time take.
+        features: beside them, what is kept of the base's features at most; it gives way to a full disk.
     """
 
     least: int
     most: int | None
     running: int
+    features: int = 0
 
 
 def model_bytes(base: Path) -> ModelBytes:
@@ -64,7 +66,8 @@ def forecast_disk(
     scored = num_trials * (1 + (points or 0))
     front = math.ceil(sum(1 / rank for rank in range(1, scored + 1))) * size.encoder
     least = most if keep_all and most is not None else front
-    return DiskForecast(least + running, None if most is None else most + running, running)
+    features = 0 if config.training.tokenizer_steps == 0 else round(1e9 * config.training.feature_cache_gb)
+    return DiskForecast(least + running, None if most is None else most + running, running, features)
 
 
 def check_disk(forecast: DiskForecast, folder: Path, say: Say) -> None:
@@ -86,9 +89,10 @@ def check_disk(forecast: DiskForecast, folder: Path, say: Say) -> None:
             f"checkpoints need {needs}, and {folder} has room for {show_bytes(room)}: free some, lower --concurrent, "
             "or give another --storage"
         )
-    tight = forecast.most is None or room < forecast.most
+    tight = forecast.most is None or room < forecast.most + forecast.features
+    features = f", kept features up to {show_bytes(forecast.features)} more" if forecast.features else ""
     warning = "; a front of very many points may not fit: watch the disk or raise evaluation.every" if tight else ""
-    say(f"disk: checkpoints need {needs}; there is room for {show_bytes(room)}{warning}")
+    say(f"disk: checkpoints need {needs}{features}; there is room for {show_bytes(room)}{warning}")
 
 
 def show_bytes(number: int) -> str:

@@ -90,7 +90,7 @@ def _base(config: TrialConfig) -> tuple[Checkpoint, float | None]:
 
 
 def _mixture(config: TrialConfig) -> Mixture:
-    count = 2 * config.training.batch_size
+    count = PROBE_STEPS * config.training.batch_size  # none comes twice, when its codes would be known
     new, prior = (NoiseStore(name, count, config.training.clip_seconds) for name in ("new", "prior"))
     rows = np.arange(count)
     return Mixture(new=new, new_index=rows, prior=prior, prior_index=rows, pool_index=rows)

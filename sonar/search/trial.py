@@ -21,6 +21,7 @@ from sonar.search.prepare import Prepared, record_dev_use
 from sonar.search.records import LAST_STEP
 from sonar.search.watch import Watch
 from sonar.train.adapt import adapt
+from sonar.train.feature_folder import FeatureFolder
 from sonar.train.launch import NOTHING_AROUND, Around, Launched, launch_adapt
 from sonar.train.loop import StepReport
 from sonar.train.stages import Hooks, local_worker
@@ -130,9 +131,10 @@ def _adapt(
     """Train in this process, or with several workers under Ray Train."""
     drawn = read_mixture(config.sampling, prepared)
     write_mixture(drawn, folder / MIXTURE_FILE)
+    mixture = drawn.mixture._replace(features=kept_features(config, prepared))
     adapt_config = replace(config.adapt_config(), replay_ratio=drawn.replay_ratio)
     if config.training.num_workers > 1:
-        return launch_adapt(prepared.base, drawn.mixture, adapt_config, folder, around)
+        return launch_adapt(prepared.base, mixture, adapt_config, folder, around)
     state_path = folder / "state.pt"
     state = _read_state(state_path)
     last: dict[str, float] = state["last"] if state else {}
@@ -150,7 +152,14 @@ def _adapt(
         is_stopping=around.is_stopping,
     )
     base = load_checkpoint(prepared.base)
-    return Launched(adapt(base, drawn.mixture, adapt_config, hooks, local_worker()), last)
+    return Launched(adapt(base, mixture, adapt_config, hooks, local_worker()), last)
+
+
+def kept_features(config: TrialConfig, prepared: Prepared) -> FeatureFolder | None:
+    """Where all trials from this base keep what it says of whole clips: beside their embeddings; None: nowhere."""
+    max_bytes = int(1e9 * config.training.feature_cache_gb)
+    folder = Path(prepared.embeddings).with_name(f"features-{Path(prepared.base).name}")
+    return FeatureFolder(folder, max_bytes) if max_bytes else None
 
 
 def _read_state(path: Path) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cached_property
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -18,6 +19,7 @@ from sonar.model.interpolation import interpolated
 from sonar.model.predictor import LabelPredictor, PredictorConfig
 from sonar.model.tokenizer import Tokenizer
 from sonar.train.churn import HISTOGRAM_CLIPS, BaseCodes, LabelChurn, clip_codes, spread
+from sonar.train.kept import FeatureStore
 from sonar.train.loop import Stage
 from sonar.train.model_objective import HeadObjective, ModelObjective
 from sonar.train.objective import freeze
@@ -38,6 +40,7 @@ class Mixture(NamedTuple):
         prior_index: (M,) rows drawn as replay.
         pool_index: (P,) all prior training rows: the head warm-up and the starting usage are uniform over them.
         base_codes: what the base's tokenizer says of some of the pool; None: the run counts by itself.
+        features: where what the base says of whole clips is kept, for this run and others; None: nowhere.
     """
 
     new: ClipStore
@@ -46,6 +49,7 @@ class Mixture(NamedTuple):
     prior_index: np.ndarray
     pool_index: np.ndarray
     base_codes: BaseCodes | None = None
+    features: FeatureStore | None = None
 
 
 def adapt(base: Checkpoint, mixture: Mixture, config: AdaptConfig, hooks: Hooks, worker: Worker) -> Checkpoint:
@@ -141,19 +145,26 @@ class _Adaptation:
         return replace(stage, plateau=plateau, optim=replace(stage.optim, final_lr=stage.optim.lr))
 
     def tokenizer_stage(self) -> Stage:
-        objective = TokenizerObjective(
-            self.tokenizer, self.old_encoder, self.old_tokenizer, self.config.distill, self.config.codebook
-        )
-        stage = self._stage("tokenizer", objective, (self.tokenizer,), self.num_steps("tokenizer_steps"))
-        known, seconds = self.mixture.base_codes, self.config.training.clip_seconds
-        expected = known.churn.to(self.worker.device) if known else None
-        churn = LabelChurn(self.old_tokenizer, self.mixture.prior, self.mixture.pool_index, seconds, expected)
+        objective, churn = self.tokenizer_objective, self.churn
         return replace(
-            stage,
+            self._stage("tokenizer", objective, (self.tokenizer,), self.num_steps("tokenizer_steps")),
             prepare=self._start_usage,
             measure=lambda: {"label_churn": churn(self.tokenizer)},
             measure_every=self.config.training.churn_every,
         )
+
+    @cached_property
+    def tokenizer_objective(self) -> TokenizerObjective:
+        """For all legs of the stage: what it keeps is of models that never change."""
+        old = self.old_encoder, self.old_tokenizer
+        distill, codebook = self.config.distill, self.config.codebook
+        return TokenizerObjective(self.tokenizer, *old, distill, codebook, self.mixture.features)
+
+    @cached_property
+    def churn(self) -> LabelChurn:
+        known, seconds = self.mixture.base_codes, self.config.training.clip_seconds
+        expected = known.churn.to(self.worker.device) if known else None
+        return LabelChurn(self.old_tokenizer, self.mixture.prior, self.mixture.pool_index, seconds, expected)
 
     def predictor_stage(self) -> Stage | None:
         if self.num_steps("tokenizer_steps") == 0:

@@ -95,7 +95,7 @@ def launch_adapt(
             "base": base,
             "stores": (mixture.new.source, mixture.prior.source),
             "index": (mixture.new_index, mixture.prior_index, mixture.pool_index),
-            "base_codes": mixture.base_codes,
+            "kept": (mixture.base_codes, mixture.features),
             "config": config,
             "folder": str(folder),
             "around": around._replace(callbacks=()),
@@ -170,7 +170,7 @@ def _adapt(job: dict[str, Any], worker: Worker) -> Checkpoint:
     )
     new, prior = (ClipStore(source) for source in job["stores"])
     new_index, prior_index, pool_index = job["index"]
-    mixture = Mixture(new, new_index, prior, prior_index, pool_index, job["base_codes"])
+    mixture = Mixture(new, new_index, prior, prior_index, pool_index, *job["kept"])
     return adapt(load_checkpoint(job["base"]), mixture, config, hooks, worker)
 
 

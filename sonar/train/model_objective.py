@@ -15,6 +15,7 @@ from sonar.model.losses import cosine_alignment_loss, masked_prediction_loss
 from sonar.model.masking import num_masked, random_mask
 from sonar.model.predictor import LabelPredictor
 from sonar.model.tokenizer import RandomProjectionTokenizer, Tokenizer
+from sonar.train.kept import KeptCodes
 from sonar.train.objective import CodeAssignment, DistillConfig, LossTerms, Moment, detached, freeze, weighted
 from sonar.train.regulariser import Regulariser
 
@@ -33,18 +34,22 @@ class ModelObjective(nn.Module):
         regulariser: Regulariser | None,
         config: DistillConfig,
     ) -> None:
-        """Build from the trained encoder and predictor, a frozen tokenizer, and the pull to the old encoder or None."""
+        """Build from the trained encoder and predictor, a frozen tokenizer, and the pull to the old encoder or None.
+
+        The tokenizer must not change as long as this objective lives: the codes of whole clips are computed once.
+        """
         super().__init__()
         self.student = student
         self.predictor = predictor
         self.tokenizer = freeze(tokenizer)
+        self.codes = KeptCodes(self.tokenizer)
         self.regulariser = regulariser
         self.config = config
 
     def forward(self, batch: Batch, generator: torch.Generator) -> LossTerms:
         """Losses of one batch; `generator` (on the CPU) draws the mask."""
         inputs = model_inputs(batch.waveform, batch.padding, self.student.config.fbank)
-        return self.losses(inputs, self.tokenizer.codes(*inputs), batch.is_replay, generator)
+        return self.losses(inputs, self.codes(inputs, batch.keys), batch.is_replay, generator)
 
     def losses(self, inputs: Inputs, codes: Tensor, is_replay: Tensor, generator: torch.Generator) -> LossTerms:
         """Losses of inputs that have passed the front end and the tokenizer; codes (B, L), is_replay (B,)."""
@@ -101,9 +106,9 @@ class HeadObjective(nn.Module):
         inputs = model_inputs(batch.waveform, batch.padding, encoder.config.fbank)
         with torch.no_grad():
             target = encoder(*inputs).last
-            tokens = self.tokenizer(*inputs)
-        masked = self.masked.losses(inputs, tokens.codes, batch.is_replay, generator)
-        estimate = self.tokenizer.estimate(tokens.quantized, inputs.padding)
+        codes = self.masked.codes(inputs, batch.keys)
+        masked = self.masked.losses(inputs, codes, batch.is_replay, generator)
+        estimate = self.tokenizer.estimate(self.tokenizer.codebook.vectors[codes], inputs.padding)
         alignment = cosine_alignment_loss(estimate, target, ~inputs.padding)
         parts = {**masked.parts, "alignment": alignment}
         return LossTerms(parts, {**masked.terms, "alignment": alignment.detach()})

@@ -16,7 +16,7 @@ from sonar.train.optim import OptimConfig
 
 Schedule = Literal["staged", "interleaved"]
 _NOT_NEGATIVE = ("epochs", "tokenizer_steps", "model_steps", "head_steps", "predictor_steps", "plateau_window",
-                 "plateau_gain", "churn_every")  # fmt: skip
+                 "plateau_gain", "churn_every", "feature_cache_gb")  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +44,8 @@ class TrainingConfig:
         checkpoint_activations: keep the inputs of the trained transformer layers only and compute the rest again in the
             backward pass; the step stays what it is (bench/memory.py: its price and gain).
         precision: fp32, or bf16 autocast with the codebook in fp32.
+        feature_cache_gb: most gigabytes on disk, for each base, of what the old encoder and tokenizer say of whole
+            clips, in half precision, shared by the trials of a sweep (BEATs-base: 0.55 an hour of audio); 0: none.
         checkpoint_every: steps between two saved states.
         churn_every: steps of the tokenizer stage between two measurements of label churn, which is measured at the
             stage's end too; 0: never (inferred: 50).
@@ -67,6 +69,7 @@ class TrainingConfig:
     accumulation: int = 1
     checkpoint_activations: bool = False
     precision: Precision = "fp32"
+    feature_cache_gb: float = 16.0
     checkpoint_every: int = 200
     churn_every: int = 50
     seed: int = 0

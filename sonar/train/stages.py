@@ -75,8 +75,8 @@ class Plan:
 
     Attributes:
         models: the modules whose state is saved and resumed, by name.
-        stages: builders by name, called when a stage's first leg begins, since a later stage works on what an earlier
-            one made; a builder gives None where there is no such stage.
+        stages: builders by name, called when a leg begins, since it works on what the legs before it made, and what
+            an objective has kept of other models is void by then; a builder gives None where there is no such stage.
         legs: in order; a stage that has several is taken up again with its own optimiser and schedule. The last leg
             of each stage must go to its end.
     """
@@ -119,7 +119,6 @@ class _Run:
 
     def __init__(self, plan: Plan, hooks: Hooks) -> None:
         self.plan, self.hooks = plan, hooks
-        self.built: dict[str, Stage | None] = {}
         self.states = {name: StageState() for name in plan.stages}
         if hooks.state is not None:
             self.states |= {name: StageState(**fields) for name, fields in hooks.state["stages"].items()}
@@ -130,16 +129,12 @@ class _Run:
         state = self.states[leg.stage]
         if state.ended or (leg.until is not None and state.step >= leg.until):
             return
-        if leg.stage not in self.built:
-            self.built[leg.stage] = self.plan.stages[leg.stage]()
-        stage = self.built[leg.stage]
+        stage = self.plan.stages[leg.stage]()
         if stage is None or stage.num_steps == 0:
             return
         if state.step == 0:
             stage.prepare()
-        state = self.states[leg.stage] = run_stage(stage, self._on_step, state=state, until=leg.until)
-        if state.ended:
-            del self.built[leg.stage]  # and with it the teachers that only this stage had
+        self.states[leg.stage] = run_stage(stage, self._on_step, state=state, until=leg.until)
 
     def _on_step(self, report: StepReport, state: StageState) -> None:
         observed = self.hooks.observe(report, self.plan.models)

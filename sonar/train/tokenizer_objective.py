@@ -16,6 +16,7 @@ from sonar.model.losses import commitment_loss, contrastive_code_loss, cosine_al
 from sonar.model.ranks import sum_over_ranks
 from sonar.model.revival import perplexity
 from sonar.model.tokenizer import Tokenizer
+from sonar.train.kept import FeatureStore, KeptFeatures
 from sonar.train.objective import CodeAssignment, DistillConfig, LossTerms, Moment, detached, freeze, weighted
 
 
@@ -36,22 +37,28 @@ class TokenizerObjective(nn.Module):
         old: Tokenizer | None,
         config: DistillConfig,
         codebook: CodebookConfig,
+        features: FeatureStore | None = None,
     ) -> None:
-        """Build from the trained tokenizer, the old encoder and the old tokenizer (None: L3 is left out)."""
+        """Build from the trained tokenizer, the old encoder and the old tokenizer (None: L3 is left out).
+
+        What both old ones say of whole clips is kept in `features`, and read from there.
+        """
         super().__init__()
         self.student = student
         self.teacher = freeze(teacher)
         self.old: Tokenizer | None = None if old is None or config.tokenizer_weight == 0 else freeze(old)
+        self.kept_teacher = KeptFeatures(self.teacher, features)
+        self.kept_old = None if self.old is None else KeptFeatures(self.old.encoder, features)
         self.config = config
         self.codebook = codebook
 
     def forward(self, batch: Batch, generator: torch.Generator) -> LossTerms:
         """Losses over the non-padded tokens of one batch; the generator is not used here."""
         del generator
-        mel, padding = model_inputs(batch.waveform, batch.padding, self.student.encoder.config.fbank)
-        with torch.no_grad():
-            target = self.teacher(mel, padding).last  # (B, L, D)
-        out = self.student(mel, padding)
+        inputs = model_inputs(batch.waveform, batch.padding, self.student.encoder.config.fbank)
+        padding = inputs.padding
+        target = self.kept_teacher(inputs, batch.keys)  # (B, L, D)
+        out = self.student(*inputs)
         keep = ~padding
         embedding = out.embedding[keep]  # (B, L, d) -> (N, d)
         codes = out.codes[keep]  # (B, L) -> (N,)
@@ -60,9 +67,8 @@ class TokenizerObjective(nn.Module):
             "alignment": cosine_alignment_loss(self.student.estimate(out.quantized, padding), target, keep),
             "commitment": commitment_loss(out.embedding, vectors[out.codes], keep),
         }
-        if self.old is not None:
-            with torch.no_grad():
-                old_hidden = self.old.encoder(mel, padding).last
+        if self.kept_old is not None:
+            old_hidden = self.kept_old(inputs, batch.keys)  # (B, L, D)
             terms["tokenizer_drift"] = normalised_l2_loss(out.hidden, old_hidden, keep, self.config.tokenizer_reduction)
         if self.config.contrastive_weight > 0:
             terms["contrastive"] = contrastive_code_loss(embedding, vectors, codes, self.config.temperature)

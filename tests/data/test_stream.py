@@ -183,6 +183,24 @@ def test_a_long_clip_is_cropped_elsewhere_in_every_epoch_and_a_short_one_padded(
     assert len(begins) > 15
 
 
+def test_only_a_clip_that_comes_whole_has_a_key_and_it_names_its_samples() -> None:
+    def keys(seed: int = 0, clip_seconds: float = 0.001, **changes: object) -> dict[str, str | None]:
+        """Of an epoch of clips of which the second has 20 samples, and a crop 16."""
+        new = MemoryStore("n", [16, 20, 9, 12])
+        new.clips = ClipTable.from_clips(clip._replace(**changes) for clip in new.clips)
+        config = replace(CONFIG, replay_ratio=0.0, seed=seed, clip_seconds=clip_seconds)
+        batch = MixedStream(Source(new, np.arange(4)), source("p", 0), config).batch(0)
+        return dict(zip(batch.clip_ids, batch.keys, strict=True))
+
+    found = keys()
+    assert {name: key is None for name, key in found.items()} == {"n0": False, "n1": True, "n2": False, "n3": False}
+    assert found == keys(seed=1)  # in every epoch, batch and run
+    longer = keys(clip_seconds=0.00125)
+    assert None not in longer.values()
+    others = (keys(sha256="1" * 64), keys(start_s=0.5), keys(duration_s=2.0), longer)
+    assert len({key for one in (found, *others) for key in one.values() if key is not None}) == 4 * 3 + 4
+
+
 def test_only_the_rows_of_a_source_are_drawn() -> None:
     store = MemoryStore("n", [16] * 10)
     stream = MixedStream(Source(store, np.array([2, 5, 7])), source("p", 2), CONFIG)

@@ -11,10 +11,11 @@ from tiny import MemoryStore, make_base, make_store
 from sonar.data.stream import batch_clips
 from sonar.evaluate import features
 from sonar.evaluate.embed import embed_batches, embed_layers, embed_patches
-from sonar.evaluate.features import FeatureCache, LogMelStatistics, weights_hash
+from sonar.evaluate.features import FeatureCache, LogMelStatistics
 from sonar.evaluate.probes.config import ProbeConfig
 from sonar.model.encoder import BeatsEncoder
 from sonar.model.fbank import FbankConfig, log_mel
+from sonar.model.weights import weights_hash
 
 SECONDS = (0.5, 0.31, 1.0, 1.4, 0.77)
 ROWS = np.arange(20)[::-1].copy()
@@ -90,7 +91,7 @@ def test_names_and_shapes_are_part_of_the_weights(encoder: BeatsEncoder) -> None
     swapped = make_base().encoder
     first, second = swapped.transformer.layers[0], swapped.transformer.layers[1]
     swapped.transformer.layers[0], swapped.transformer.layers[1] = second, first
-    assert weights_hash(swapped) != weights_hash(encoder) == weights_hash(make_base().encoder)
+    assert weights_hash(swapped, "c") != weights_hash(encoder, "c") == weights_hash(make_base().encoder, "c")
 
 
 def test_an_entry_that_was_not_finished_is_made_anew(

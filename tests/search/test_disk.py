@@ -47,6 +47,12 @@ def test_no_more_run_than_there_are_and_unknown_steps_are_said_to_be_unknown() -
     assert forecast_disk(make_config(training__model_steps=None, evaluation__every=5), SIZE, 1, 1).most is None
 
 
+def test_features_are_part_of_the_forecast_where_a_tokenizer_is_trained() -> None:
+    config = {"training__feature_cache_gb": 0.5}
+    assert forecast_disk(make_config(**config), SIZE, 1, 1).features == 500_000_000
+    assert forecast_disk(make_config(**config, training__tokenizer_steps=0), SIZE, 1, 1).features == 0
+
+
 class Usage(NamedTuple):
     free: int
 
@@ -65,6 +71,8 @@ def test_a_sweep_that_cannot_fit_is_refused_and_what_it_holds_already_counts(
     check_disk(forecast._replace(most=2_100), tmp_path, said.append)
     check_disk(forecast._replace(most=None), tmp_path, said.append)
     assert ["may not fit" in line for line in said] == [True, False, True]
+    check_disk(forecast._replace(most=2_100, features=7), tmp_path, said.append)
+    assert "2.1 kB at most, kept features up to 7 B more; there is" in said[3] and "may not fit" in said[3]
     assert said[1] == "disk: checkpoints need 2 kB at least, 2.1 kB at most; there is room for 2.1 kB"
 
 

@@ -129,6 +129,7 @@ def test_splitting_keeps_every_clip_in_its_place() -> None:
         split = split_batch(batch, parts)
         assert len(split) == parts and max(len(p.clip_ids) for p in split) - min(len(p.clip_ids) for p in split) <= 1
         assert tuple(name for part in split for name in part.clip_ids) == batch.clip_ids
+        assert tuple(key for part in split for key in part.keys) == batch.keys != ()
         for field in ("waveform", "padding", "is_replay"):
             assert torch.equal(torch.cat([getattr(part, field) for part in split]), getattr(batch, field))
 

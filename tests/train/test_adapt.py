@@ -225,6 +225,7 @@ def test_a_base_without_tokenizer_is_refused(mixture: Mixture) -> None:
         ({"batch_size": 0}, "batch_size is 0; it must be >= 1"),
         ({"batch_size": 6, "num_workers": 4}, "batch_size 6 does not divide by num_workers 4 x accumulation 1"),
         ({"model_steps": -1}, "model_steps is -1; it must be >= 0"),
+        ({"feature_cache_gb": -0.5}, "feature_cache_gb is -0.5; it must be >= 0"),
     ],
 )
 def test_sizes_that_cannot_train_are_refused(values: dict[str, int], message: str) -> None:

@@ -13,6 +13,7 @@ from torch import nn
 from sonar.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from sonar.data.stream import ClipStore
 from sonar.train.adapt import Mixture
+from sonar.train.feature_folder import FeatureFolder
 from sonar.train.launch import (
     ADAPTED_FOLDER,
     DIVERGED_FILE,
@@ -89,6 +90,7 @@ def test_a_worker_without_memory_says_what_fits_though_the_others_wait_for_it(lo
 
 def test_two_workers_finish_and_leave_an_adapted_checkpoint(local_ray: None, tmp_path: Path) -> None:
     base, mixture = write_inputs(tmp_path)
+    mixture = mixture._replace(features=FeatureFolder(tmp_path / "features", 10**9))
     config = make_config(
         training__num_workers=2,
         training__accumulation=2,
@@ -99,6 +101,7 @@ def test_two_workers_finish_and_leave_an_adapted_checkpoint(local_ray: None, tmp
         str(tmp_path / "base"), mixture, config, tmp_path / "trial", Around(observe=observer(tmp_path / "seen"))
     )
     assert (tmp_path / "seen").read_text() == "".join(f"model {step}\n" for step in range(1, STEPS + 1))
+    assert len(list((tmp_path / "features").glob("*/*"))) > 1
     assert metrics["model/seen"] == STEPS == metrics["model/steps"]
     assert metrics["model/loss"] > 0 and metrics["tokenizer/codebook/perplexity"] >= 1
     assert adapted.tokenizer is not None and adapted.predictor is not None
