@@ -26,6 +26,7 @@ BENCHES: tuple[str, ...] = (
     "precision",
     "waiting",
     "memory",
+    "workers",
 )
 HERE = Path(__file__).parent
 
