@@ -14,6 +14,7 @@ from sonar.model.dropout import dropout
 from sonar.model.fbank import PATCH_SIZE, FbankConfig
 from sonar.model.products import Linear
 from sonar.model.transformer import Transformer, TransformerConfig, initialise_plain
+from sonar.model.visible_convolution import visible_convolution
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,9 +99,12 @@ class PositionConv(nn.Module):
         self.direction = nn.Parameter(torch.ones(width, width // groups, kernel))
         self.bias = nn.Parameter(torch.zeros(width))
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        """(B, L, D) to (B, L, D)."""
+    def forward(self, hidden: Tensor, visible: Tensor | None = None) -> Tensor:
+        """(B, L, D) to (B, L, D), or to (B, V, D) for the visible patches (B, V), outside which hidden must be 0."""
         weight = self.direction * (self.gain / self.direction.norm(dim=(0, 1), keepdim=True))  # (D, D/G, kernel)
+        if visible is not None:
+            mixed = visible_convolution(hidden, weight, visible)  # (B, V, D)
+            return functional.gelu(mixed + self.bias.to(mixed.dtype))
         sequence = hidden.transpose(1, 2)  # (B, D, L)
         mixed = functional.conv1d(sequence, weight, self.bias, padding=self.kernel // 2, groups=self.groups)
         mixed = mixed[..., : hidden.shape[1]]  # (B, D, L): an even kernel gives one too many
@@ -165,10 +169,11 @@ class BeatsEncoder(nn.Module):
         if visible is not None:
             _check_mask("visible_padding", visible_padding, visible)
         hidden = _zeroed(patches, padding, visible, visible_padding)  # (B, L, D)
-        hidden = hidden + self.position_conv(hidden)
+        positions = self.position_conv(hidden, visible)  # (B, V, D)
         if visible is not None:
             hidden = hidden.gather(1, visible.unsqueeze(-1).expand(-1, -1, hidden.shape[-1]))  # (B, V, D)
             padding = _visible_padding(padding, visible, visible_padding)  # (B, V)
+        hidden = hidden + positions
         if not self.config.norm_first:
             hidden = self.norm(hidden)
         hidden = dropout(hidden, self.config.dropout, self.training)
