@@ -138,10 +138,11 @@ class BeatsEncoder(nn.Module):
         if visible is not None:
             _check_mask("visible_padding", visible_padding, visible)
         hidden = _zeroed(patches, padding, visible, visible_padding)  # (B, L, D)
-        hidden = hidden + self.position_conv(hidden)
+        positions = self.position_conv(hidden, visible)  # (B, V, D)
         if visible is not None:
             hidden = hidden.gather(1, visible.unsqueeze(-1).expand(-1, -1, hidden.shape[-1]))  # (B, V, D)
             padding = _visible_padding(padding, visible, visible_padding)  # (B, V)
+        hidden = hidden + positions
         if not self.config.norm_first:
             hidden = self.norm(hidden)
         hidden = dropout(hidden, self.config.dropout, self.training)

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sonar.model.visible_convolution import visible_convolution
+
 FFT_MULTIPLE = 64  # lengths of the FFT are multiples of it, so that their factors are small
 
 
@@ -22,11 +24,16 @@ class PositionConv(nn.Module):
         self.direction = nn.Parameter(torch.ones(width, width // groups, kernel))
         self.bias = nn.Parameter(torch.zeros(width))
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        """(B, L, D) to (B, L, D)."""
-        weight = self.direction * (self.gain / self.direction.norm(dim=(0, 1), keepdim=True))  # (D, D / G, K)
-        convolve = _convolve if hidden.device.type == "cpu" else convolve_by_fft
-        return functional.gelu(convolve(hidden, weight, self.groups) + self.bias)  # (B, L, D)
+    def forward(self, hidden: Tensor, visible: Tensor | None = None) -> Tensor:
+        """(B, L, D) to (B, L, D), or to (B, V, D) for the visible patches (B, V), outside which hidden must be 0."""
+        weight = self.direction * (self.gain / self.direction.norm(dim=(0, 1), keepdim=True))  # (D, I, K)
+        if visible is not None:
+            mixed = visible_convolution(hidden, weight, visible)  # (B, V, D)
+        elif hidden.device.type == "cpu":
+            mixed = _convolve(hidden, weight, self.groups)  # (B, L, D)
+        else:
+            mixed = convolve_by_fft(hidden, weight, self.groups)
+        return functional.gelu(mixed + self.bias.to(mixed.dtype))
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:

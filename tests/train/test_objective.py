@@ -2,16 +2,20 @@
 
 import copy
 import math
+from typing import Any
 
 import pytest
 import torch
 from tiny import NUM_CODES, changed, draws, model_objective, parts, tensors, train
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sonar.checkpoint import Checkpoint
 from sonar.data.batch import Batch
 from sonar.data.stream import MixedStream
 from sonar.model.codebook import CodebookConfig
+from sonar.model.inputs import model_inputs
+from sonar.model.masking import random_mask
 from sonar.train.model_objective import HeadObjective
 from sonar.train.objective import DistillConfig, LossTerms
 from sonar.train.tokenizer_objective import TokenizerObjective
@@ -104,6 +108,32 @@ def test_the_mask_is_the_generators_alone(base: Checkpoint, batch: Batch) -> Non
     objective = model_objective(base, CONFIG)
     assert objective(batch, draws(5)).total == objective(batch, draws(5)).total
     assert objective(batch, draws(5)).total != objective(batch, draws(6)).total
+
+
+class ReadsNothing(TorchDispatchMode):
+    """Refuses what a GPU is waited for: values and counts that Python or a shape needs."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        ops = torch.ops.aten
+        reads = func.overloadpacket in (ops.nonzero, ops._local_scalar_dense, ops.masked_select)
+        if func.overloadpacket in (ops.index, ops.index_put, ops.index_put_):
+            reads = any(index is not None and index.dtype == torch.bool for index in args[1])
+        assert not reads, f"{func} waits for a GPU"
+        return func(*args, **(kwargs or {}))
+
+
+def test_from_its_mask_to_its_gradient_a_step_waits_for_no_gpu(
+    base: Checkpoint, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objective = model_objective(base, CONFIG).train()
+    inputs = model_inputs(batch.waveform, batch.padding, base.encoder.config.fbank)
+    drawn = random_mask(inputs.padding, CONFIG.mask_ratio, draws())
+    codes = torch.zeros(inputs.padding.shape, dtype=torch.int64)
+    monkeypatch.setattr("sonar.train.model_objective.random_mask", lambda *_: drawn)
+    with ReadsNothing():
+        objective.losses(inputs, codes, batch.is_replay, draws()).total.backward()
+        with pytest.raises(AssertionError, match="waits for a GPU"):
+            codes[drawn.masked]
 
 
 def test_only_the_tokens_that_are_no_padding_reach_the_codebook(base: Checkpoint, batch: Batch) -> None:
