@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from harness import Matmul, Section, main, ratios, seconds_of, spread, table
+from harness import Matmul, Section, fastest_rate, main, ratios, seconds_of, spread, table
 from steps import PARTS, TimedStep, base_models, loop_seconds, noise_batch, plain_models, step_flop
 
 from sonar.model.encoder import EncoderConfig
@@ -23,7 +23,7 @@ from sonar.train.accumulation import Precision
 
 GOAL_FASTER, GOAL_SAME_PRECISION, GOAL_UTILISATION = 5.0, 3.0, 0.45
 PRECISIONS: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
-CPU_CLIPS, GPU_CLIPS = 2, (32, 64)
+CPU_CLIPS, GPU_CLIPS = 2, (32, 128, 256)
 PATCHES = 496  # of 10 s
 
 Turns = dict[str, list[dict[str, float]]]  # way -> seconds by part, of every round
@@ -119,12 +119,7 @@ def gpu_section(num_steps: int) -> tuple[list[str], dict[str, Any]]:
 def gpu_rate(clips: int) -> float:
     """FLOP/s of bf16 products at the shape of the feed-forward layer."""
     matmul = Matmul(torch.bfloat16, "cuda", (clips * PATCHES, 768, 3072))
-
-    def many() -> None:
-        for _ in range(50):
-            matmul()
-
-    return max(50 * matmul.flop / seconds_of(many) for _ in range(10))
+    return fastest_rate(matmul, [seconds_of(matmul) for _ in range(10)])
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ Shapes: B clips, T samples.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -30,12 +31,20 @@ class Batch(NamedTuple):
     keys: tuple[str | None, ...] = ()
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on `device`."""
-        waveform, padding, is_replay = self.waveform.to(device), self.padding.to(device), self.is_replay.to(device)
-        return Batch(waveform, padding, is_replay, self.clip_ids, self.keys)
+        """The same batch on `device`; a pinned one travels to a GPU while that computes."""
+        return self._with(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pinned(self) -> Batch:
+        """The same batch in memory that a GPU can copy from by itself."""
+        return self._with(Tensor.pin_memory)
 
     def rows(self, begin: int, end: int) -> Batch:
         """Some consecutive rows of it."""
         some = slice(begin, end)
         tensors = self.waveform[some], self.padding[some], self.is_replay[some]
         return Batch(*tensors, self.clip_ids[some], self.keys[some])
+
+    def _with(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """Every tensor changed."""
+        tensors = change(self.waveform), change(self.padding), change(self.is_replay)
+        return Batch(*tensors, self.clip_ids, self.keys)

@@ -18,9 +18,9 @@ class Prefetch:
     the batches that it would have got. Reading and copying samples lets other threads run.
     """
 
-    def __init__(self, batch: Callable[[int], Batch], steps: range) -> None:
-        """`batch` of each of `steps`."""
-        self._batch, self._left = batch, iter(steps)
+    def __init__(self, batch: Callable[[int], Batch], steps: range, *, pinned: bool = False) -> None:
+        """`batch` of each of `steps`; `pinned`: in memory that a GPU can copy from by itself."""
+        self._batch, self._left, self._pinned = batch, iter(steps), pinned
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prefetch")
         self._ahead: deque[Future[Batch]] = deque()
         for _ in range(BATCHES_AHEAD):
@@ -46,5 +46,9 @@ class Prefetch:
 
     def _ask(self) -> None:
         for step in self._left:
-            self._ahead.append(self._pool.submit(self._batch, step))
+            self._ahead.append(self._pool.submit(self._make, step))
             return
+
+    def _make(self, step: int) -> Batch:
+        batch = self._batch(step)
+        return batch.pinned() if self._pinned else batch

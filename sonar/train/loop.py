@@ -140,7 +140,8 @@ def run_stage(
         optimizer.load_state_dict(state.optimizer)
     objective = _data_parallel(stage.objective)
     last = stage.num_steps if until is None else min(until, stage.num_steps)
-    with Prefetch(stage.stream.batch, range(state.step, last)) as batches:
+    on_gpu = parameters[0].device.type != "cpu"
+    with Prefetch(stage.stream.batch, range(state.step, last), pinned=on_gpu) as batches:
         while state.step < last and not state.ended:
             began = time.perf_counter()
             batch = next(batches)

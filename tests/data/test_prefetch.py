@@ -51,3 +51,15 @@ def test_an_error_is_raised_by_the_step_that_it_belongs_to_and_no_thread_stays()
         assert next(ahead).clip_ids and next(ahead).clip_ids
         next(ahead)
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("prefetch")]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_pinned_batch_is_the_same_one_on_a_gpu() -> None:
+    batch = mixed(4, 4).batch(0)
+    with Prefetch(mixed(4, 4).batch, range(1), pinned=True) as ahead:
+        made = next(ahead)
+    assert made.waveform.is_pinned()
+    there = made.to(torch.device("cuda"))
+    torch.cuda.synchronize()
+    assert there.clip_ids == batch.clip_ids and there.keys == batch.keys
+    assert all(torch.equal(one.cpu(), other) for one, other in zip(there[:3], batch[:3], strict=True))
