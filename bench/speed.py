@@ -23,11 +23,12 @@ BENCHES: tuple[str, ...] = (
     "encoder",
     "model_step",
     "tokenizer_step",
-    "precision",
     "waiting",
     "memory",
     "workers",
+    "precision",
 )
+LONG = ("precision",)  # run with --full, or by name
 HERE = Path(__file__).parent
 
 
@@ -40,14 +41,15 @@ def run_all(
     unknown = [name for name in only or () if name not in BENCHES]
     if unknown:
         raise typer.BadParameter(f"{unknown[0]} is no bench of speed; give one of {', '.join(BENCHES)}")
+    chosen = only or [name for name in BENCHES if full or name not in LONG]
     failed = []
-    for name in only or BENCHES:
+    for name in chosen:
         began = time.perf_counter()
         command = [sys.executable, str(HERE / f"{name}.py"), str(out), *(["--full"] if full else [])]
         if subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode:
             failed.append(name)
         typer.echo(f"{name}: {time.perf_counter() - began:.0f} s", err=True)
-    pages = [(out / f"{name}.md").read_text(encoding="utf-8") for name in only or BENCHES if name not in failed]
+    pages = [(out / f"{name}.md").read_text(encoding="utf-8") for name in chosen if name not in failed]
     write_whole_text(out / "speed.md", "\n".join(pages))
     typer.echo("\n".join(pages))
     if failed:

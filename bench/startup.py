@@ -2,8 +2,8 @@
 
     python bench/startup.py runs/bench [--full]
 
-The commands take turns with a bare `python -c pass`, each in a process of its own. The trial is what `sonar adapt` does
-on the embedded audio at `SMALL_SCALE`, in this process; with `--full` it has all the steps of that scale.
+The commands take turns with a bare `python -c pass`, each in a process of its own. The trial, with `--full`, is what
+`sonar adapt` does on the embedded audio at `SMALL_SCALE` with few steps, in this process.
 """
 
 from __future__ import annotations
@@ -60,16 +60,24 @@ class Part(NamedTuple):
 
 
 def section(full: bool) -> Section:
-    """Both tables."""
+    """The commands; with `full` a short trial too."""
     commands = measure_commands(rounds=15 if full else 3)
-    config = override(SMALL_SCALE, SHORT_BASE | ({} if full else SHORT_TRIAL))
+    lines, record = _command_lines(commands), dict[str, Any](commands._asdict())
+    if full:
+        more, parts = _trial_section(commands)
+        lines, record = lines + more, record | parts
+    return Section("Start-up and a short trial", lines, record)
+
+
+def _trial_section(commands: Commands) -> tuple[list[str], dict[str, Any]]:
+    """Where the time of a short trial goes."""
+    config = override(SMALL_SCALE, SHORT_BASE | SHORT_TRIAL)
     imports = Part("start of a process, and its imports", statistics.median(commands.seconds[TRIAL_IMPORTS]))
     with TemporaryDirectory() as storage:
         once, trial = measure_trial(config, Path(storage))
     trial = [imports, *trial]
     largest = max(trial, key=lambda part: part.seconds)
     lines = [
-        *_command_lines(commands),
         "Once per storage, for all trials:",
         "",
         *_part_lines(once),
@@ -78,7 +86,7 @@ def section(full: bool) -> Section:
         *_part_lines(trial),
         f"Its largest part: {largest.name}.",
     ]
-    return Section("Start-up and a short trial", lines, {**commands._asdict(), **_as_numbers(once=once, trial=trial)})
+    return lines, _as_numbers(once=once, trial=trial)
 
 
 def measure_commands(rounds: int) -> Commands:
