@@ -196,7 +196,7 @@ def parts_of(found: Found, turns: slice) -> Parts:
 def section(full: bool) -> Section:
     """A middling encoder, and BEATs-base with `full`."""
     middling = EncoderConfig(num_layers=6, width=384, ffn_width=1536, num_heads=6)
-    jobs = {"6 layers of 384": Job(middling, 3, 6 if full else 2)}
+    jobs = {"6 layers of 384": Job(middling, 8, 6 if full else 2)}  # of the 16 that the default batch gives each
     if full:
         jobs["BEATs-base"] = Job(EncoderConfig(), 4, 4)
     lines, record = [], dict[str, Any]()
