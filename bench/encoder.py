@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import torch
 from harness import MATMUL, Matmul, Section, fastest_rate, main, ratios, spread, table, take_turns, threads
-from plain import plain_encoder
+from plain_weights import plain_encoder
 from torch import Tensor, nn
 
 from sonar.model.encoder import BeatsEncoder, EncoderConfig

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
-from plain import PlainEncoder, PlainPredictor, PlainTokenizer, plain_encoder, plain_predictor, plain_tokenizer
+from plain import PlainEncoder, PlainPredictor, PlainTokenizer
+from plain_weights import plain_encoder, plain_predictor, plain_tokenizer
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 

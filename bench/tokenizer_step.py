@@ -19,7 +19,8 @@ from typing import NamedTuple
 
 import torch
 from harness import Section, main, ratios, spread, table, take_turns
-from plain import PlainTransformer, plain_encoder, plain_names
+from plain import PlainTransformer
+from plain_weights import plain_encoder, plain_names
 from torch import Tensor, nn
 
 from sonar.data.batch import Batch

@@ -1,5 +1,6 @@
 """The plain BEATs that benches of speed stand against makes the same numbers as the reference and as ours."""
 
+import importlib
 import importlib.util
 import sys
 from pathlib import Path
@@ -29,9 +30,15 @@ def loaded(path: str) -> ModuleType:
     return module
 
 
-@pytest.fixture(scope="module")
-def plain() -> ModuleType:
-    return loaded("bench/plain.py")
+@pytest.fixture
+def weights(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(ROOT / "bench"))
+    return importlib.import_module("plain_weights")
+
+
+@pytest.fixture
+def plain(weights: ModuleType) -> ModuleType:
+    return importlib.import_module("plain")
 
 
 @pytest.fixture
@@ -48,13 +55,13 @@ def gradients(module: nn.Module) -> dict[str, Tensor]:
 
 
 @pytest.mark.timeout(60)
-def test_the_plain_models_reproduce_the_golden_vectors(plain: ModuleType) -> None:
+def test_the_plain_models_reproduce_the_golden_vectors(weights: ModuleType) -> None:
     adapter, template = loaded("tests/golden/adapter.py"), loaded("tests/golden/check_template.py")
 
     def load(*arguments: Any) -> Any:
         model = adapter.load(*arguments)
-        tokenizer = None if model.tokenizer is None else plain.plain_tokenizer(model.tokenizer)
-        return model._replace(encoder=plain.plain_encoder(model.encoder), tokenizer=tokenizer)
+        tokenizer = None if model.tokenizer is None else weights.plain_tokenizer(model.tokenizer)
+        return model._replace(encoder=weights.plain_encoder(model.encoder), tokenizer=tokenizer)
 
     shared = {name: getattr(adapter, name) for name in ("extract_features", "get_labels", "hidden_states")}
     report = template.Report()
@@ -62,28 +69,28 @@ def test_the_plain_models_reproduce_the_golden_vectors(plain: ModuleType) -> Non
     assert report.n >= 28 and report.bad == 0
 
 
-def test_the_plain_base_equals_ours(plain: ModuleType) -> None:
+def test_the_plain_base_equals_ours(weights: ModuleType) -> None:
     ours = BeatsEncoder(EncoderConfig()).initialise(draws()).eval()
     log_mel = torch.randn(1, 98, 128, generator=draws())
     with torch.no_grad():
-        wanted, found = ours(log_mel).last, plain.plain_encoder(ours)(log_mel).last
+        wanted, found = ours(log_mel).last, weights.plain_encoder(ours)(log_mel).last
     torch.testing.assert_close(found, wanted, atol=2e-5, rtol=0)
 
 
-def test_plain_and_our_gradients_are_equal(plain: ModuleType, log_mel: Tensor) -> None:
+def test_plain_and_our_gradients_are_equal(weights: ModuleType, log_mel: Tensor) -> None:
     ours = make_base().encoder
-    theirs = plain.plain_encoder(ours)
-    padding, weights = padded(PATCHES, 17, 9), torch.randn(3, PATCHES, 32, generator=draws(1))
+    theirs = weights.plain_encoder(ours)
+    padding, factors = padded(PATCHES, 17, 9), torch.randn(3, PATCHES, 32, generator=draws(1))
     for encoder in (ours, theirs):
-        (encoder(log_mel, padding).last * weights)[~padding].sum().backward()
-    wanted, found = plain.plain_names(gradients(ours)), gradients(theirs)
+        (encoder(log_mel, padding).last * factors)[~padding].sum().backward()
+    wanted, found = weights.plain_names(gradients(ours)), gradients(theirs)
     assert found.keys() == wanted.keys()
     for name, gradient in found.items():
         torch.testing.assert_close(gradient, wanted[name].view_as(gradient), atol=2e-4, rtol=1e-4, msg=name)
 
 
 def test_a_plain_pass_over_all_patches_predicts_what_ours_does_from_the_visible_ones(
-    plain: ModuleType, log_mel: Tensor
+    weights: ModuleType, log_mel: Tensor
 ) -> None:
     base = make_base()
     tokenizer, predictor = parts(base)
@@ -91,12 +98,12 @@ def test_a_plain_pass_over_all_patches_predicts_what_ours_does_from_the_visible_
     mask = random_mask(padding, 0.75, draws())
     encoded = base.encoder(log_mel, padding, mask.visible, mask.visible_padding).last
     wanted = predictor(encoded, mask, padding)  # (N, K)
-    everywhere = plain.plain_encoder(base.encoder)(log_mel, padding | mask.masked).last  # (B, L, D)
-    found = plain.plain_predictor(predictor)(everywhere, mask.masked, padding)
+    everywhere = weights.plain_encoder(base.encoder)(log_mel, padding | mask.masked).last  # (B, L, D)
+    found = weights.plain_predictor(predictor)(everywhere, mask.masked, padding)
     torch.testing.assert_close(found, wanted, atol=2e-5, rtol=0)
     real = ~padding
     assert torch.equal(
-        plain.plain_tokenizer(tokenizer).codes(log_mel, padding)[real], tokenizer.codes(log_mel, padding)[real]
+        weights.plain_tokenizer(tokenizer).codes(log_mel, padding)[real], tokenizer.codes(log_mel, padding)[real]
     )
 
 
