@@ -4,7 +4,8 @@
 
 Both have the same weights. "Forward" is that of a frozen encoder in eval mode; "with backward" that of a trained one,
 with its dropout. The peak is the fastest product that torch makes of two matrices, at the feed-forward layer's shape,
-whichever of its libraries makes it; it takes its turn beside what is set against it. A share counts two operations for
+whichever of its libraries makes it; it takes its turn beside what is set against it. Both sides keep freed memory, as
+ours does in use (bench/heap.py). A share counts two operations for
 each multiply-add of every product and convolution (`forward_flop`) and nothing else; with backward three times as many.
 """
 
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 
 from sonar.model.encoder import BeatsEncoder, EncoderConfig
 from sonar.model.fbank import PATCH_SIZE, num_frames
+from sonar.model.heap import freed_memory_kept
 from sonar.model.products import Linear
 
 SAMPLE_RATE = 16_000
@@ -89,7 +91,7 @@ def measure(case: Case, ours: BeatsEncoder, plain: nn.Module, rounds: int) -> di
     if case.device == "cpu" and dtype == torch.float32:
         products["convolution"] = ByConvolution(dtype, shape)
     encoders = {"ours": way_of(ours, log_mel, case), "plain": way_of(plain, log_mel, case)}
-    with threads(case.num_threads):
+    with threads(case.num_threads), freed_memory_kept():
         seconds = take_turns({**encoders, **products}, rounds)
     rates = {name: fastest_rate(product, seconds[name]) for name, product in products.items()}
     flop = forward_flop(ours.config, case.clips, num_patches) * (3 if case.backward else 1)

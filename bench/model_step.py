@@ -3,8 +3,9 @@
     python bench/model_step.py runs/bench [--full]
 
 Plainly: every patch through encoder and teacher, codes on the fly. Ours: the visible patches only, codes kept. Both
-compute the same losses (tests/test_plain_step.py). BEATs-base, clips of 10 s of noise, three quarters hidden. Where
-there is a GPU the loop itself is timed there too, against the bf16 rate of its matrix products; torch is all it needs.
+compute the same losses (tests/test_plain_step.py) and keep freed memory (bench/heap.py). BEATs-base, clips of 10 s of
+noise, three quarters hidden. Where there is a GPU the loop itself is timed there too, against the bf16 rate of its
+matrix products; torch is all it needs.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from harness import Matmul, Section, fastest_rate, main, ratios, seconds_of, spr
 from steps import PARTS, TimedStep, base_models, loop_seconds, noise_batch, plain_models, step_flop
 
 from sonar.model.encoder import EncoderConfig
+from sonar.model.heap import freed_memory_kept
 from sonar.train.accumulation import Precision
 
 GOAL_FASTER, GOAL_SAME_PRECISION, GOAL_UTILISATION = 5.0, 3.0, 0.45
@@ -40,6 +42,7 @@ def section(full: bool) -> Section:
     return Section("A step of the model stage", lines, record)
 
 
+@freed_memory_kept()
 def cpu_section(rounds: int) -> tuple[list[str], dict[str, Any]]:
     """By part, of two clips of 10 s."""
     batch, models = noise_batch(CPU_CLIPS), base_models(EncoderConfig())

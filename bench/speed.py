@@ -26,9 +26,10 @@ BENCHES: tuple[str, ...] = (
     "waiting",
     "memory",
     "workers",
+    "heap",
     "precision",
 )
-LONG = ("precision",)  # run with --full, or by name
+LONG = ("heap", "precision")  # run with --full, or by name
 HERE = Path(__file__).parent
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from sonar.data.corpora import ScanResult, load_corpus
 from sonar.data.stream import Bucket, file_batches
 from sonar.model.encoder import BeatsEncoder, EncoderOutput
+from sonar.model.heap import freed_memory_kept
 from sonar.model.inputs import model_inputs
 from sonar.model.tokenizer import Tokenizer
 
@@ -90,11 +91,13 @@ def _passes(
     """Output, padding of the patches and positions of every batch; the encoder is put in eval mode."""
     encoder.eval()
     device = next(encoder.parameters()).device
-    for batch, positions in batches:
-        inputs = model_inputs(batch.waveform.to(device), batch.padding.to(device), encoder.config.fbank)
-        yield encoder(*inputs, return_hidden=hidden), inputs.padding, positions
+    with freed_memory_kept():
+        for batch, positions in batches:
+            inputs = model_inputs(batch.waveform.to(device), batch.padding.to(device), encoder.config.fbank)
+            yield encoder(*inputs, return_hidden=hidden), inputs.padding, positions
 
 
+@freed_memory_kept()
 @torch.no_grad()
 def tokenize_batches(tokenizer: Tokenizer, batches: Iterable[Bucket]) -> ClipFeatures:
     """Embeddings by the tokenizer's encoder, as `embed_batches` gives them, and code counts of every clip.

@@ -25,6 +25,7 @@ from sonar.evaluate.run import Labelled, Task, labelled_splits, splits_for
 from sonar.evaluate.scores import is_multi_label, score_predictions
 from sonar.evaluate.spec_augment import spec_augment
 from sonar.model.encoder import BeatsEncoder
+from sonar.model.heap import freed_memory_kept
 from sonar.model.inputs import model_inputs
 
 
@@ -119,6 +120,7 @@ def finetune_task(encoder: BeatsEncoder, task: Task, config: FinetuneConfig, spl
     return TaskResult(task.name, task.role, task.metric, score, predictions)
 
 
+@freed_memory_kept()
 def finetune(
     encoder: BeatsEncoder, train: Audio, scored: Audio, config: FinetuneConfig, dev: Audio | None = None
 ) -> Predictions:

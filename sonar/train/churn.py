@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sonar.data.stream import ClipStore, batch_clips
+from sonar.model.heap import freed_memory_kept
 from sonar.model.inputs import model_inputs
 from sonar.model.tokenizer import Tokenizer
 
@@ -61,6 +62,7 @@ def spread(rows: np.ndarray, count: int) -> np.ndarray:
     return rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(np.int64)]
 
 
+@freed_memory_kept()
 @torch.no_grad()
 def clip_codes(tokenizer: Tokenizer, store: ClipStore, rows: np.ndarray, clip_seconds: float) -> Tensor:
     """(N,) codes of the non-padded tokens of clips, each cropped around its middle; without dropout."""

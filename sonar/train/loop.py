@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from sonar.data.batch import Batch
 from sonar.data.prefetch import Prefetch
+from sonar.model.heap import freed_memory_kept
 from sonar.model.ranks import world_size
 from sonar.model.transformer import Transformer
 from sonar.train.accumulation import Precision, StepLosses, accumulate
@@ -141,7 +142,7 @@ def run_stage(
     objective = _data_parallel(stage.objective)
     last = stage.num_steps if until is None else min(until, stage.num_steps)
     on_gpu = parameters[0].device.type != "cpu"
-    with Prefetch(stage.stream.batch, range(state.step, last), pinned=on_gpu) as batches:
+    with freed_memory_kept(), Prefetch(stage.stream.batch, range(state.step, last), pinned=on_gpu) as batches:
         while state.step < last and not state.ended:
             began = time.perf_counter()
             batch = next(batches)

@@ -1,0 +1,98 @@
+"""What keeping freed memory gains (`sonar.model.heap`): passes of BEATs-base with it and without, process by process.
+
+    python bench/heap.py runs/bench [--full]
+
+Two clips of 10 s. glibc's own thresholds move with what a process frees, so each way has processes of its own, which
+take turns. In each of them a pass is run once before it is timed. Page faults are those that the system counts in a
+timed pass: for each it has zeroed a page.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import statistics
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from harness import Section, main, ratios, seconds_of, spread, table, threads
+from steps import TimedStep, base_models, noise_batch
+
+from sonar.model.encoder import BeatsEncoder, EncoderConfig
+from sonar.model.heap import freed_memory_kept
+from sonar.model.inputs import Inputs, model_inputs
+from sonar.train.accumulation import Precision
+
+CLIPS, PASSES = 2, 3
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
+WAYS: dict[str, Callable[[], AbstractContextManager[None]]] = {"default": nullcontext, "kept": freed_memory_kept}
+
+
+class Pass(NamedTuple):
+    """One timed pass: seconds, and page faults in it."""
+
+    seconds: float
+    faults: int
+
+
+Found = dict[str, list[Pass]]
+
+
+def measured(way: str) -> Found:
+    """Every pass in a process of its own."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        found: Found = pool.apply(_measure, (way, torch.get_num_threads()))
+    return found
+
+
+def _measure(way: str, num_threads: int) -> Found:
+    with threads(num_threads), WAYS[way]():
+        return {name: [_timed(run) for _ in range(PASSES + 1)][1:] for name, run in _passes().items()}
+
+
+def _timed(run: Callable[[], object]) -> Pass:
+    before = _faults()
+    return Pass(seconds_of(run), _faults() - before)
+
+
+def _faults() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+
+def _passes() -> dict[str, Callable[[], object]]:
+    """What is timed, by name."""
+    batch, models = noise_batch(CLIPS), base_models(EncoderConfig())
+    step, inputs = TimedStep(models, batch), model_inputs(batch.waveform, batch.padding, models.student.config.fbank)
+    forwards = {f"forward, {name}": partial(_forward, models.teacher, inputs, name) for name in PRECISIONS}
+    return {**forwards, **{f"step of the model stage, {name}": partial(step, name) for name in PRECISIONS}}
+
+
+@torch.no_grad()
+def _forward(encoder: BeatsEncoder, inputs: Inputs, precision: Precision) -> None:
+    with torch.autocast("cpu", torch.bfloat16, precision == "bf16"):
+        encoder(*inputs)
+
+
+def section(full: bool) -> Section:
+    """Seconds and page faults of every pass, either way."""
+    turns = [{way: measured(way) for way in WAYS} for _ in range(5 if full else 2)]
+    found = {
+        name: {way: [one for turn in turns for one in turn[way][name]] for way in WAYS} for name in turns[0]["kept"]
+    }
+    header = ["pass", "by default, s", "kept, s", "times as fast", "page faults: by default", "kept"]
+    lines = [f"BEATs-base, {CLIPS} clips of 10 s:", "", *table(header, [_row(*item) for item in found.items()])]
+    return Section("Freed memory that is kept", lines, {"passes": found})
+
+
+def _row(name: str, ways: dict[str, list[Pass]]) -> list[str]:
+    """A line of the table."""
+    slow, fast = ([one.seconds for one in ways[way]] for way in WAYS)
+    faults = [f"{statistics.median(one.faults for one in ways[way]):.0f}" for way in WAYS]
+    return [name, spread(slow), spread(fast), spread(ratios(slow, fast), ".2f"), *faults]
+
+
+if __name__ == "__main__":
+    main(section, "heap")
