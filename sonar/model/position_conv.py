@@ -26,7 +26,7 @@ class PositionConv(nn.Module):
 
     def forward(self, hidden: Tensor, visible: Tensor | None = None) -> Tensor:
         """(B, L, D) to (B, L, D), or to (B, V, D) for the visible patches (B, V), outside which hidden must be 0."""
-        weight = self.direction * (self.gain / self.direction.norm(dim=(0, 1), keepdim=True))  # (D, I, K)
+        weight = self.direction * (self.gain / _tap_norms(self.direction))  # (D, I, K)
         if visible is not None:
             mixed = visible_convolution(hidden, weight, visible)  # (B, V, D)
         elif hidden.device.type == "cpu":
@@ -39,8 +39,13 @@ class PositionConv(nn.Module):
     def initialise(self, generator: torch.Generator) -> None:
         """Normal with variance 4 / (kernel D), the gain at its norm (wav2vec 2.0's start)."""
         self.direction.normal_(std=math.sqrt(4.0 / (self.kernel * len(self.bias))), generator=generator)
-        self.gain.copy_(self.direction.norm(dim=(0, 1), keepdim=True))
+        self.gain.copy_(_tap_norms(self.direction))
         self.bias.zero_()
+
+
+def _tap_norms(direction: Tensor) -> Tensor:
+    """Euclidean norm of every tap, (D, I, K) to (1, 1, K); on a CPU a fifth of the time of torch's own."""
+    return direction.square().sum((0, 1), keepdim=True).sqrt()
 
 
 def _convolve(hidden: Tensor, weight: Tensor, groups: int) -> Tensor:
