@@ -1,4 +1,4 @@
-"""How much memory a worker takes for BEATs-base on clips of 10 s, and what activation checkpointing gains and costs.
+"""How much memory a worker takes for BEATs-base on clips of 10 s; what checkpointing and torch.compile gain and cost.
 
 Peak of a whole step with its optimiser, after a first step on one clip that made the optimiser's averages: on a CPU the
 resident memory of a process that does nothing else, on a GPU what torch has allocated. Sizes that the machine cannot
@@ -7,101 +7,30 @@ hold are worked out from the two before, and marked. There is no goal but that t
 
 from __future__ import annotations
 
-import copy
+import ctypes
 import itertools
 import multiprocessing
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
-from harness import Section, main, ratios, spread, table, take_turns, threads
-from torch import nn
+from harness import Section, main, ratios, spread, table, threads
+from stage_steps import CLIP_SECONDS, DEVICE, Kind, Layers, Models, StageName
 
-from sonar.data.batch import Batch
-from sonar.model.codebook import CodebookConfig
-from sonar.model.encoder import BeatsEncoder, EncoderConfig
-from sonar.model.fbank import SAMPLE_RATE
-from sonar.model.predictor import LabelPredictor, PredictorConfig
-from sonar.model.tokenizer import Tokenizer, TokenizerConfig
 from sonar.train.accumulation import Precision
-from sonar.train.loop import Stage, StageState, StepReport, run_stage
-from sonar.train.model_objective import ModelObjective
-from sonar.train.objective import DistillConfig
-from sonar.train.optim import OptimConfig
-from sonar.train.regulariser import Regulariser
+from sonar.train.loop import StageState, StepReport, run_stage
 from sonar.train.stages import TrainingStopped
-from sonar.train.tokenizer_objective import TokenizerObjective
 
 GIB = 2**30
-CLIP_SECONDS = 10
 PRICED_CLIPS = 2
+STEPS_OF_TURN = 3
+SIZES = (2, 4, 8, 16, 32)
 ROOM = 0.85  # of the free memory that a case may be expected to take
-StageName = Literal["model", "tokenizer"]
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-class Kind(NamedTuple):
-    """A kind of step: its stage, its precision, whether activations are checkpointed."""
-
-    stage: StageName
-    precision: Precision
-    checkpointed: bool
-
-
-class Noise:
-    """Batches of noise in memory."""
-
-    def __init__(self, *sizes: int) -> None:
-        """Of so many clips each, the last size again and again."""
-        generator = torch.Generator().manual_seed(0)
-        wave = 0.1 * torch.randn(max(sizes), CLIP_SECONDS * SAMPLE_RATE, generator=generator)
-        ids = tuple(str(number) for number in range(len(wave)))
-        self._batch = Batch(wave, torch.zeros(wave.shape, dtype=torch.bool), torch.arange(len(wave)) % 2 == 1, ids)
-        self._sizes = sizes
-
-    def batch(self, step: int) -> Batch:
-        """The batch of a step."""
-        return self._batch.rows(0, self._sizes[min(step, len(self._sizes) - 1)])
-
-
-class Models:
-    """BEATs-base with its heads, and a teacher of each kind, as an adaptation holds them."""
-
-    def __init__(self) -> None:
-        """Draw the weights."""
-        generator = torch.Generator().manual_seed(0)
-        shape = EncoderConfig()
-        self.encoder = BeatsEncoder(shape).initialise(generator).to(DEVICE)
-        self.predictor = LabelPredictor(PredictorConfig()).initialise(generator).to(DEVICE)
-        self.tokenizer = Tokenizer(TokenizerConfig(encoder=shape)).initialise(generator).to(DEVICE)
-        self.old_encoder = copy.deepcopy(self.encoder)
-        self.old_tokenizer = copy.deepcopy(self.tokenizer)
-
-    def stage(self, kind: Kind, *sizes: int) -> Stage:
-        """A stage of such steps, one on each of so many clips."""
-        objective: nn.Module
-        distill = DistillConfig()
-        if kind.stage == "model":
-            held = Regulariser(self.old_encoder, distill)
-            objective = ModelObjective(self.encoder, self.predictor, self.tokenizer, held, distill)
-            trained: tuple[nn.Module, ...] = (self.encoder, self.predictor)
-        else:
-            codebook = CodebookConfig(revival="none", collapse_fraction=0.0)
-            objective = TokenizerObjective(self.tokenizer, self.old_encoder, self.old_tokenizer, distill, codebook)
-            trained = (self.tokenizer,)
-        return Stage(
-            name=kind.stage,
-            objective=objective,
-            trained=trained,
-            stream=Noise(*sizes),
-            num_steps=len(sizes),
-            optim=OptimConfig(),
-            seed=0,
-            precision=kind.precision,
-            checkpoint_activations=kind.checkpointed,
-        )
+LONG_ON_CPU = {Kind("tokenizer", "fp32", "plain"), Kind("tokenizer", "fp32", "checkpointed"),
+               Kind("tokenizer", "fp32", "compiled"), Kind("tokenizer", "bf16", "compiled")}  # fmt: skip
+COMPILED_ON_CPU = (2, 8)
 
 
 class Peak(NamedTuple):
@@ -146,7 +75,11 @@ def _most() -> int:
 
 
 def _taken() -> int:
-    return torch.cuda.memory_allocated() if DEVICE.type == "cuda" else _status("VmRSS")
+    if DEVICE.type == "cuda":
+        return torch.cuda.memory_allocated()
+    if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)  # what is kept for the next step is not taken
+    return _status("VmRSS")
 
 
 def _forget_most() -> None:
@@ -176,36 +109,57 @@ def _room() -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
 
 
-def price(kinds: Sequence[Kind], rounds: int) -> dict[Kind, list[float]]:
-    """Seconds of a step of every kind on `PRICED_CLIPS`, in turns in one process."""
+class Price(NamedTuple):
+    """Seconds of steps on `PRICED_CLIPS`: the very first one, in which layers may be compiled, and later ones."""
+
+    first: float
+    later: list[float]
+
+
+def price(kinds: Sequence[Kind], rounds: int) -> dict[Kind, Price]:
+    """Steps of every kind, in turns in one process; the first of a turn makes the averages and is left out."""
     models = Models()
+    turns = [{kind: _seconds(models, kind) for kind in kinds} for _ in range(rounds)]
+    return {kind: Price(turns[0][kind][0], [one for turn in turns for one in turn[kind][1:]]) for kind in kinds}
 
-    def step(kind: Kind) -> Callable[[], object]:
-        stage = models.stage(kind, PRICED_CLIPS)
-        return lambda: run_stage(stage, lambda *report: None)
 
-    seconds = take_turns({str(number): step(kind) for number, kind in enumerate(kinds)}, rounds)
-    return dict(zip(kinds, seconds.values(), strict=True))
+def _seconds(models: Models, kind: Kind) -> list[float]:
+    """Of the steps of a turn."""
+    found: list[float] = []
+    sizes = [PRICED_CLIPS] * STEPS_OF_TURN
+    run_stage(models.stage(kind, *sizes), lambda step, state: found.append(step.metrics["step_seconds"]))
+    return found
+
+
+def cases(full: bool) -> dict[Kind, Sequence[int]]:
+    """The kinds of steps, and the sizes of each that are measured."""
+    stages: tuple[StageName, ...] = ("model", "tokenizer")
+    precisions: tuple[Precision, ...] = ("fp32", "bf16") if full else ("bf16",)
+    layers: tuple[Layers, ...] = ("plain", "checkpointed", "compiled") if full else ("plain", "checkpointed")
+    found: dict[Kind, Sequence[int]] = {
+        Kind(*kind): SIZES if full else SIZES[:2] for kind in itertools.product(stages, precisions, layers)
+    }
+    if DEVICE.type == "cpu":  # where a step of 32 clips in the tokenizer stage, and compiling a size, take a minute
+        found = {kind: sizes for kind, sizes in found.items() if kind not in LONG_ON_CPU}
+        found |= {kind: COMPILED_ON_CPU for kind in found if kind.layers == "compiled"}
+    return found
 
 
 def section(full: bool) -> Section:
-    """Peaks at rising batch sizes; the price and the gain of checkpointing."""
-    stages: tuple[StageName, ...] = ("model", "tokenizer")
-    precisions: tuple[Precision, ...] = ("fp32", "bf16") if full else ("bf16",)
-    kinds = [Kind(*kind) for kind in itertools.product(stages, precisions, (False, True))]
-    if DEVICE.type == "cpu":  # where such a step of 32 clips takes minutes
-        kinds = [kind for kind in kinds if (kind.stage, kind.precision) != ("tokenizer", "fp32")]
-    sizes = (2, 4, 8, 16, 32) if full else (2, 4)
-    found = {kind: measure(kind, sizes) for kind in kinds}
-    seconds = price([kind for kind in kinds if full or kind.stage == "model"], 3 if full else 1)
-    header = ["step", "activations", *(f"{size} clips" for size in sizes), "a clip more", f"s of {PRICED_CLIPS} clips"]
+    """Peaks at rising batch sizes; the price and the gain of checkpointing and of compiling."""
+    kinds = cases(full)
+    found = {kind: measure(kind, sizes) for kind, sizes in kinds.items()}
+    before = next(iter(found.values()))[SIZES[0]].before
+    prices = price([kind for kind in kinds if full or kind.stage == "model"], 3 if full else 1)
+    shown = SIZES if full else SIZES[:2]
+    header = ["step", "layers", *(f"{size} clips" for size in shown), "a clip more", f"s of {PRICED_CLIPS} clips"]
     lines = [
         f"BEATs-base, clips of {CLIP_SECONDS} s: peak of a worker in GiB ({_measured_by()}). Between steps it holds "
-        f"{found[kinds[0]][2].before / GIB:.1f}: the encoder, the tokenizer, their old selves, the predictor and "
+        f"{before / GIB:.1f}: the encoder, the tokenizer, their old selves, the predictor and "
         "Adam's averages. With ~: worked out from the two sizes before, as this machine has no room for it.",
         "",
-        *table(header, [_row(kind, found[kind], seconds.get(kind)) for kind in kinds]),
-        *(_verdict(kind, found, seconds) for kind in kinds if kind.checkpointed),
+        *table(header, [_row(kind, shown, found[kind], prices.get(kind)) for kind in kinds]),
+        *(_verdict(kind, found, prices) for kind in kinds if kind.layers != "plain"),
     ]
     record = {
         "peaks": [
@@ -213,7 +167,7 @@ def section(full: bool) -> Section:
             for kind, by_size in found.items()
             for size, one in by_size.items()
         ],
-        "seconds": [{**kind._asdict(), "seconds": values} for kind, values in seconds.items()],
+        "seconds": [{**kind._asdict(), **one._asdict()} for kind, one in prices.items()],
     }
     return Section("Memory of a worker", lines, record)
 
@@ -222,12 +176,15 @@ def _measured_by() -> str:
     return "allocated by torch" if DEVICE.type == "cuda" else "resident memory of a process that does nothing else"
 
 
-def _row(kind: Kind, found: dict[int, Peak], seconds: list[float] | None) -> list[str]:
+def _row(kind: Kind, shown: Sequence[int], found: dict[int, Peak], price: Price | None) -> list[str]:
     """A line of the table."""
-    sizes = [f"{'' if one.is_measured else '~'}{one.most / GIB:.1f}" for one in found.values()]
-    kept = "checkpointed" if kind.checkpointed else "kept"
+    sizes = ["-" if size not in found else _in_gib(found[size]) for size in shown]
     clip = f"{_per_clip(found) / GIB:.2f}"
-    return [f"{kind.stage}, {kind.precision}", kept, *sizes, clip, spread(seconds) if seconds else "-"]
+    return [f"{kind.stage}, {kind.precision}", kind.layers, *sizes, clip, spread(price.later) if price else "-"]
+
+
+def _in_gib(peak: Peak) -> str:
+    return f"{'' if peak.is_measured else '~'}{peak.most / GIB:.1f}"
 
 
 def _per_clip(found: dict[int, Peak]) -> float:
@@ -237,13 +194,14 @@ def _per_clip(found: dict[int, Peak]) -> float:
     return (high.most - low.most) / (large - small)
 
 
-def _verdict(kind: Kind, found: dict[Kind, dict[int, Peak]], seconds: dict[Kind, list[float]]) -> str:
-    """What checkpointing gives and takes in a kind of step."""
-    kept = kind._replace(checkpointed=False)
-    gain = _per_clip(found[kept]) / _per_clip(found[kind])
-    here, there = seconds.get(kind), seconds.get(kept)
-    cost = f", for {spread(ratios(here, there))} of the time" if here and there else ""
-    return f"- {kind.stage}, {kind.precision}: a checkpointed clip takes 1/{gain:.1f} of the memory{cost}."
+def _verdict(kind: Kind, found: dict[Kind, dict[int, Peak]], prices: dict[Kind, Price]) -> str:
+    """What another way of running the layers gives and takes in a kind of step."""
+    plain = kind._replace(layers="plain")
+    gain = _per_clip(found[plain]) / _per_clip(found[kind])
+    here, there = prices.get(kind), prices.get(plain)
+    cost = f", for {spread(ratios(here.later, there.later))} of the time" if here and there else ""
+    begun = f"; its first step takes {here.first:.0f} s" if here and kind.layers == "compiled" else ""
+    return f"- {kind.stage}, {kind.precision}, {kind.layers}: a clip takes 1/{gain:.2g} of the memory{cost}{begun}."
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import torch
 from harness import threads
-from memory import Noise
+from stage_steps import Noise
 from torch import distributed
 
 from sonar.files import write_whole_text

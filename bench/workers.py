@@ -10,8 +10,8 @@ import statistics
 from typing import Any
 
 from harness import Section, main, ratios, spread, table
-from memory import CLIP_SECONDS
 from scaling import Network, Parts, efficiency, step_seconds
+from stage_steps import CLIP_SECONDS
 from two_workers import WAYS, Found, Job, measure
 
 from sonar.model.encoder import EncoderConfig

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from functools import partial
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 
-def recomputed(layer: nn.Module) -> Callable[..., Tensor]:
+def recomputed(layer: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """The layer, of which a step keeps the inputs only; dropout draws the same both times, on every device.
 
     Source: activation checkpointing, arXiv:1604.06174.

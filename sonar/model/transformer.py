@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sonar.model.attention import SelfAttention, distance_buckets, for_all_layers
+from sonar.model.compilation import compiled_where_wanted
 from sonar.model.layer import TransformerConfig, TransformerLayer, rows_of
 from sonar.model.recomputation import recomputed
 
@@ -99,7 +100,9 @@ class Transformer(nn.Module):
             if drop == 0 or float(torch.rand(())) >= drop:
                 if self.config.gradient_decay != 1.0:
                     hidden = _decay_gradient(hidden, self.config.gradient_decay)
-                run = recomputed(layer) if self.recompute and torch.is_grad_enabled() else layer
+                run = compiled_where_wanted(layer)
+                if self.recompute and torch.is_grad_enabled():
+                    run = recomputed(run)
                 hidden = run(hidden, bias, key_bias, projected=first, wanted=rows)  # (B, L, D) or (N, D)
             elif rows is not None:
                 hidden = rows_of(hidden, rows)  # (N, D)

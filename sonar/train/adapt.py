@@ -197,6 +197,7 @@ class _Adaptation:
             precision=self.config.training.precision,
             accumulation=self.config.training.accumulation,
             checkpoint_activations=self.config.training.checkpoint_activations,
+            compile_layers=self.config.training.compile_layers,
             advise=self.config.training.for_memory,
         )
 

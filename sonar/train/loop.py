@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -15,10 +14,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from sonar.data.batch import Batch
 from sonar.data.prefetch import Prefetch
+from sonar.model.compilation import check_compiler, layers_compiled
 from sonar.model.heap import freed_memory_kept
 from sonar.model.ranks import world_size
 from sonar.model.transformer import Transformer
 from sonar.train.accumulation import Precision, StepLosses, accumulate
+from sonar.train.draws import dropout_from, step_generator
 from sonar.train.memory import MemoryNeed, plain_advice, within_memory
 from sonar.train.objective import Moment, Objective
 from sonar.train.optim import OptimConfig, learning_rate, make_optimizer
@@ -54,6 +55,7 @@ class Stage:
         precision: fp32, or bf16 autocast.
         accumulation: micro-batches that a batch is split into.
         checkpoint_activations: see `Transformer.recompute`; of the trained modules.
+        compile_layers: see `sonar.model.compilation`; in the steps, not in what is measured between them.
         plateau: ends the stage early; None: never.
         advise: what to set so that a batch is split into so many micro-batches, for who runs out of memory; None: not
             even single clips fit.
@@ -73,6 +75,7 @@ class Stage:
     precision: Precision = "fp32"
     accumulation: int = 1
     checkpoint_activations: bool = False
+    compile_layers: bool = False
     plateau: Plateau | None = None
     advise: Callable[[int | None], str] = plain_advice
     prepare: Callable[[], None] = lambda: None
@@ -133,9 +136,12 @@ def run_stage(
     Raises:
         NonFiniteLossError: a loss term or the gradient is not finite; nothing has been updated by that step.
         BatchTooLargeError: a step found no memory; nothing has been updated by it.
+        ValueError: layers are to be compiled where there is no compiler.
     """
     state = state or StageState()
     parameters = _select_parameters(stage)
+    if stage.compile_layers:
+        check_compiler(parameters[0].device)
     optimizer = make_optimizer(parameters, stage.optim)
     if state.optimizer is not None:
         optimizer.load_state_dict(state.optimizer)
@@ -171,7 +177,7 @@ def _train_step(
     need = MemoryNeed(moment, stage.objective, batch, stage.accumulation, stage.precision, optimizer, stage.advise)
     losses = within_memory(lambda: _update(stage, objective, optimizer, batch, moment), need)
     told = cast(Objective, stage.objective).after_step(
-        losses.assignment, _generator(stage.seed, moment.step, 0), moment
+        losses.assignment, step_generator(stage.seed, moment.step, 0), moment
     )
     return losses.terms | {"lr": rate} | told
 
@@ -182,8 +188,8 @@ def _update(
     """Move the parameters by the batch; its losses, and among the terms the norm of its gradient."""
     (group,) = optimizer.param_groups
     optimizer.zero_grad(set_to_none=True)
-    draws = _generator(stage.seed, moment.step, 1 + stage.rank)
-    with _dropout_from(draws, group["params"][0].device):
+    draws = step_generator(stage.seed, moment.step, 1 + stage.rank)
+    with dropout_from(draws, group["params"][0].device), layers_compiled(stage.compile_layers):
         losses = accumulate(objective, batch, draws, stage.accumulation, stage.precision)
     _check_finite(moment, losses, batch)
     norm = float(nn.utils.clip_grad_norm_(group["params"], stage.optim.clip_norm))
@@ -219,19 +225,6 @@ def _advanced(
     watched = () if plateau is None else plateau.watched(state.watched, metrics[plateau.metric])
     ended = step == stage.num_steps or (plateau is not None and plateau.is_reached(watched, step))
     return StageState(step, ended, None if ended else optimizer.state_dict(), watched)
-
-
-def _generator(seed: int, step: int, stream: int) -> torch.Generator:
-    """A generator that depends on nothing but its arguments, so that a resumed step draws the same."""
-    return torch.Generator().manual_seed((seed * 1_000_003 + step) * 4096 + stream)
-
-
-@contextmanager
-def _dropout_from(generator: torch.Generator, device: torch.device) -> Iterator[None]:
-    """Dropout and layer drop know the global generator only: seed it for one step, then give it back as it was."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(generator.initial_seed())
-        yield
 
 
 def _check_finite(moment: Moment, losses: StepLosses, batch: Batch) -> None:
