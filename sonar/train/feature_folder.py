@@ -63,6 +63,7 @@ class FeatureFolder:
         try:
             _write(path, features.contiguous().numpy())
         except OSError as error:
+            self._take(-num_bytes)
             if error.errno not in _NO_ROOM:
                 raise
             log.warning("%s: no room for features (%s); they are computed instead", self._folder, error)
@@ -71,12 +72,12 @@ class FeatureFolder:
         return self._folder / name[-2:] / name  # a name ends in hex digits: 256 folders
 
     def _take(self, num_bytes: int) -> bool:
-        """Count bytes as taken, if the bound allows it."""
+        """Count bytes as taken, if the bound allows it; a negative number gives them back."""
         counter = os.open(self._folder / COUNTER, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(counter, fcntl.LOCK_EX)
             taken = int.from_bytes(os.pread(counter, _COUNT_BYTES, 0), "little") + num_bytes
-            if taken > self._max_bytes:
+            if num_bytes > 0 and taken > self._max_bytes:
                 return False
             os.pwrite(counter, taken.to_bytes(_COUNT_BYTES, "little"), 0)
             return True
