@@ -2,7 +2,7 @@
 
     python bench/heap.py runs/bench [--full]
 
-Two clips of 10 s. glibc's own thresholds move with what a process frees, so each way has processes of its own, which
+Clips of 10 s. glibc's own thresholds move with what a process frees, so each way has processes of its own, which
 take turns. In each of them a pass is run once before it is timed. Page faults are those that the system counts in a
 timed pass: for each it has zeroed a page.
 """
@@ -26,7 +26,8 @@ from sonar.model.heap import freed_memory_kept
 from sonar.model.inputs import Inputs, model_inputs
 from sonar.train.accumulation import Precision
 
-CLIPS, PASSES = 2, 3
+SIZES = (2, 8)  # clips of a batch; the second with --full
+PASSES = 3
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 WAYS: dict[str, Callable[[], AbstractContextManager[None]]] = {"default": nullcontext, "kept": freed_memory_kept}
 
@@ -41,16 +42,16 @@ class Pass(NamedTuple):
 Found = dict[str, list[Pass]]
 
 
-def measured(way: str) -> Found:
-    """Every pass in a process of its own."""
+def measured(way: str, num_clips: int) -> Found:
+    """Every pass, in a process of its own."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        found: Found = pool.apply(_measure, (way, torch.get_num_threads()))
+        found: Found = pool.apply(_measure, (way, num_clips, torch.get_num_threads()))
     return found
 
 
-def _measure(way: str, num_threads: int) -> Found:
+def _measure(way: str, num_clips: int, num_threads: int) -> Found:
     with threads(num_threads), WAYS[way]():
-        return {name: [_timed(run) for _ in range(PASSES + 1)][1:] for name, run in _passes().items()}
+        return {name: [_timed(run) for _ in range(PASSES + 1)][1:] for name, run in _passes(num_clips).items()}
 
 
 def _timed(run: Callable[[], object]) -> Pass:
@@ -62,9 +63,9 @@ def _faults() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 
-def _passes() -> dict[str, Callable[[], object]]:
+def _passes(num_clips: int) -> dict[str, Callable[[], object]]:
     """What is timed, by name."""
-    batch, models = noise_batch(CLIPS), base_models(EncoderConfig())
+    batch, models = noise_batch(num_clips), base_models(EncoderConfig())
     step, inputs = TimedStep(models, batch), model_inputs(batch.waveform, batch.padding, models.student.config.fbank)
     forwards = {f"forward, {name}": partial(_forward, models.teacher, inputs, name) for name in PRECISIONS}
     return {**forwards, **{f"step of the model stage, {name}": partial(step, name) for name in PRECISIONS}}
@@ -78,13 +79,15 @@ def _forward(encoder: BeatsEncoder, inputs: Inputs, precision: Precision) -> Non
 
 def section(full: bool) -> Section:
     """Seconds and page faults of every pass, either way."""
-    turns = [{way: measured(way) for way in WAYS} for _ in range(5 if full else 2)]
-    found = {
-        name: {way: [one for turn in turns for one in turn[way][name]] for way in WAYS} for name in turns[0]["kept"]
-    }
+    rows, record = [], {}
+    for num_clips in SIZES if full else SIZES[:1]:
+        turns = [{way: measured(way, num_clips) for way in WAYS} for _ in range(3 if full else 2)]
+        for name in turns[0]["kept"]:
+            ways = {way: [one for turn in turns for one in turn[way][name]] for way in WAYS}
+            rows.append(_row(f"{name}, {num_clips} clips", ways))
+            record[rows[-1][0]] = {way: [one._asdict() for one in ones] for way, ones in ways.items()}
     header = ["pass", "by default, s", "kept, s", "times as fast", "page faults: by default", "kept"]
-    lines = [f"BEATs-base, {CLIPS} clips of 10 s:", "", *table(header, [_row(*item) for item in found.items()])]
-    return Section("Freed memory that is kept", lines, {"passes": found})
+    return Section("Freed memory that is kept", ["BEATs-base, clips of 10 s:", "", *table(header, rows)], record)
 
 
 def _row(name: str, ways: dict[str, list[Pass]]) -> list[str]:

@@ -188,9 +188,9 @@ def _in_gib(peak: Peak) -> str:
 
 
 def _per_clip(found: dict[int, Peak]) -> float:
-    """Bytes that one more clip takes, by the largest two sizes that were measured."""
+    """Bytes that one more clip takes, by the smallest and the largest size that were measured."""
     measured = [(size, one) for size, one in found.items() if one.is_measured]
-    (small, low), (large, high) = measured[-2:]
+    (small, low), *_, (large, high) = measured
     return (high.most - low.most) / (large - small)
 
 
