@@ -10,6 +10,8 @@ from __future__ import annotations
 import ctypes
 import itertools
 import multiprocessing
+import os
+import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -119,7 +121,9 @@ class Price(NamedTuple):
 def price(kinds: Sequence[Kind], rounds: int) -> dict[Kind, Price]:
     """Steps of every kind, in turns in one process; the first of a turn makes the averages and is left out."""
     models = Models()
-    turns = [{kind: _seconds(models, kind) for kind in kinds} for _ in range(rounds)]
+    with tempfile.TemporaryDirectory() as empty:  # else the first step may find what an earlier run has compiled
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = empty
+        turns = [{kind: _seconds(models, kind) for kind in kinds} for _ in range(rounds)]
     return {kind: Price(turns[0][kind][0], [one for turn in turns for one in turn[kind][1:]]) for kind in kinds}
 
 
