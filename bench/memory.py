@@ -32,7 +32,6 @@ SIZES = (2, 4, 8, 16, 32)
 ROOM = 0.85  # of the free memory that a case may be expected to take
 LONG_ON_CPU = {Kind("tokenizer", "fp32", "plain"), Kind("tokenizer", "fp32", "checkpointed"),
                Kind("tokenizer", "fp32", "compiled"), Kind("tokenizer", "bf16", "compiled")}  # fmt: skip
-COMPILED_ON_CPU = (2, 8)
 
 
 class Peak(NamedTuple):
@@ -143,9 +142,8 @@ def cases(full: bool) -> dict[Kind, Sequence[int]]:
     found: dict[Kind, Sequence[int]] = {
         Kind(*kind): SIZES if full else SIZES[:2] for kind in itertools.product(stages, precisions, layers)
     }
-    if DEVICE.type == "cpu":  # where a step of 32 clips in the tokenizer stage, and compiling a size, take a minute
+    if DEVICE.type == "cpu":  # where a step of 32 clips takes a minute
         found = {kind: sizes for kind, sizes in found.items() if kind not in LONG_ON_CPU}
-        found |= {kind: COMPILED_ON_CPU for kind in found if kind.layers == "compiled"}
     return found
 
 
@@ -155,14 +153,14 @@ def section(full: bool) -> Section:
     found = {kind: measure(kind, sizes) for kind, sizes in kinds.items()}
     before = next(iter(found.values()))[SIZES[0]].before
     prices = price([kind for kind in kinds if full or kind.stage == "model"], 3 if full else 1)
-    shown = SIZES if full else SIZES[:2]
-    header = ["step", "layers", *(f"{size} clips" for size in shown), "a clip more", f"s of {PRICED_CLIPS} clips"]
+    shown = [f"{size} clips" for size in (SIZES if full else SIZES[:2])]
+    header = ["step", "layers", *shown, "a clip more", f"s of {PRICED_CLIPS} clips"]
     lines = [
         f"BEATs-base, clips of {CLIP_SECONDS} s: peak of a worker in GiB ({_measured_by()}). Between steps it holds "
         f"{before / GIB:.1f}: the encoder, the tokenizer, their old selves, the predictor and "
         "Adam's averages. With ~: worked out from the two sizes before, as this machine has no room for it.",
         "",
-        *table(header, [_row(kind, shown, found[kind], prices.get(kind)) for kind in kinds]),
+        *table(header, [_row(kind, found[kind], prices.get(kind)) for kind in kinds]),
         *(_verdict(kind, found, prices) for kind in kinds if kind.layers != "plain"),
     ]
     record = {
@@ -180,15 +178,11 @@ def _measured_by() -> str:
     return "allocated by torch" if DEVICE.type == "cuda" else "resident memory of a process that does nothing else"
 
 
-def _row(kind: Kind, shown: Sequence[int], found: dict[int, Peak], price: Price | None) -> list[str]:
+def _row(kind: Kind, found: dict[int, Peak], price: Price | None) -> list[str]:
     """A line of the table."""
-    sizes = ["-" if size not in found else _in_gib(found[size]) for size in shown]
+    sizes = [f"{'' if one.is_measured else '~'}{one.most / GIB:.1f}" for one in found.values()]
     clip = f"{_per_clip(found) / GIB:.2f}"
     return [f"{kind.stage}, {kind.precision}", kind.layers, *sizes, clip, spread(price.later) if price else "-"]
-
-
-def _in_gib(peak: Peak) -> str:
-    return f"{'' if peak.is_measured else '~'}{peak.most / GIB:.1f}"
 
 
 def _per_clip(found: dict[int, Peak]) -> float:

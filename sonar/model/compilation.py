@@ -31,7 +31,7 @@ def layers_compiled(wanted: bool = True) -> Iterator[None]:
 def compiled_where_wanted(layer: nn.Module) -> Callable[..., Tensor]:
     """The layer; within `layers_compiled` as one compiled function that all layers of its kind share.
 
-    Every length of sequence and size of batch is compiled anew: with symbolic ones torch 2.13 fails on a CPU.
+    Sizes are symbolic, as the patches that a clip shows and hides are of another number in nearly every step.
     """
     return partial(_compiled(type(layer).forward), layer) if _wanted.get() else layer
 
@@ -39,7 +39,7 @@ def compiled_where_wanted(layer: nn.Module) -> Callable[..., Tensor]:
 @cache
 def _compiled(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
     torch._dynamo.config.recompile_limit = max(MOST_GRAPHS, torch._dynamo.config.recompile_limit)
-    return torch.compile(forward, dynamic=False)
+    return torch.compile(forward, dynamic=True)
 
 
 def check_compiler(device: torch.device) -> None:

@@ -52,8 +52,13 @@ def product_of_heads(rows: Tensor, weights: Tensor) -> Tensor:
 
 
 def convolution_is_faster(rows: Tensor, num_rows: int) -> bool:
-    """Whether a product of so many rows, in the precision of `rows`, is better made by convolution."""
+    """Whether a product of so many rows, in the precision of `rows`, is better made by convolution.
+
+    Not in what torch.compile makes: with symbolic sizes torch 2.13 cannot order the strides of such a convolution.
+    """
     if not BY_CONVOLUTION or rows.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+        return False
+    if torch.compiler.is_compiling():
         return False
     return num_rows >= MIN_ROWS and rows.dtype == torch.float32
 

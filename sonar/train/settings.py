@@ -43,8 +43,8 @@ class TrainingConfig:
         accumulation: micro-batches per step and worker, for less memory; the step stays that of the whole batch.
         checkpoint_activations: keep the inputs of the trained transformer layers only and compute the rest again in the
             backward pass; the step stays what it is (bench/memory.py: its price and gain).
-        compile_layers: fuse the transformer layers with torch.compile, for every length of clip anew; the step stays
-            what it is but for rounding. It pays for large batches on a GPU (docs/speed.md, "Compiled layers").
+        compile_layers: fuse the transformer layers with torch.compile; the step stays what it is but for rounding, the
+            first one takes a minute. It may pay for large batches on a GPU (docs/speed.md, "Compiled layers").
         precision: fp32, or bf16 autocast with the codebook in fp32.
         feature_cache_gb: most gigabytes on disk, for each base, of what the old encoder and tokenizer say of whole
             clips, in half precision, shared by the trials of a sweep (BEATs-base: 0.55 an hour of audio); 0: none.
