@@ -86,7 +86,7 @@ class SelfAttention(nn.Module):
             by_convolution = convolution_is_faster(heads, heads.shape[3])
             attend = _attend_by_convolutions if by_convolution else _attend_by_products
         query, key, value = heads.unbind(0)  # (B, H, L, E) each
-        if attend is _attend_by_products:
+        if attend is _attend_by_products:  # one by one: copied as one, torch.compile fails at their symbolic strides
             query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
         mixed = attend(query, key, value, self._gated(query, bias, key_bias), self.dropout if self.training else 0.0)
         return mixed.transpose(1, 2).flatten(2)  # (B, L, D)
