@@ -5,8 +5,8 @@
 Both have the same weights. "Forward" is that of a frozen encoder in eval mode; "with backward" that of a trained one,
 with its dropout. The peak is the fastest product that torch makes of two matrices, at the feed-forward layer's shape,
 whichever of its libraries makes it; it takes its turn beside what is set against it. Both sides keep freed memory, as
-ours does in use (bench/heap.py). A share counts two operations for
-each multiply-add of every product and convolution (`forward_flop`) and nothing else; with backward three times as many.
+ours does in use (bench/heap.py). A share counts two operations for each multiply-add of every product and convolution
+(`forward_flop`) and nothing else; with backward three times as many.
 """
 
 from __future__ import annotations

@@ -18,12 +18,13 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
+from encoder import Case, way_of
 from harness import Section, main, ratios, seconds_of, spread, table, threads
 from steps import TimedStep, base_models, noise_batch
 
-from sonar.model.encoder import BeatsEncoder, EncoderConfig
+from sonar.model.encoder import EncoderConfig
+from sonar.model.fbank import log_mel as log_mel_of
 from sonar.model.heap import freed_memory_kept
-from sonar.model.inputs import Inputs, model_inputs
 from sonar.train.accumulation import Precision
 
 SIZES = (2, 8)  # clips of a batch; the second with --full
@@ -66,15 +67,12 @@ def _faults() -> int:
 def _passes(num_clips: int) -> dict[str, Callable[[], object]]:
     """What is timed, by name."""
     batch, models = noise_batch(num_clips), base_models(EncoderConfig())
-    step, inputs = TimedStep(models, batch), model_inputs(batch.waveform, batch.padding, models.student.config.fbank)
-    forwards = {f"forward, {name}": partial(_forward, models.teacher, inputs, name) for name in PRECISIONS}
-    return {**forwards, **{f"step of the model stage, {name}": partial(step, name) for name in PRECISIONS}}
-
-
-@torch.no_grad()
-def _forward(encoder: BeatsEncoder, inputs: Inputs, precision: Precision) -> None:
-    with torch.autocast("cpu", torch.bfloat16, precision == "bf16"):
-        encoder(*inputs)
+    step, log_mel = TimedStep(models, batch), log_mel_of(batch.waveform, models.student.config.fbank)
+    found: dict[str, Callable[[], object]] = {}
+    for name in PRECISIONS:
+        case = Case("cpu", torch.get_num_threads(), name, num_clips, 10, backward=False)
+        found[f"forward, {name}"] = way_of(models.teacher, log_mel, case)
+    return found | {f"step of the model stage, {name}": partial(step, name) for name in PRECISIONS}
 
 
 def section(full: bool) -> Section:

@@ -30,8 +30,6 @@ PRICED_CLIPS = 2
 STEPS_OF_TURN = 3
 SIZES = (2, 4, 8, 16, 32)
 ROOM = 0.85  # of the free memory that a case may be expected to take
-LONG_ON_CPU = {Kind("tokenizer", "fp32", "plain"), Kind("tokenizer", "fp32", "checkpointed"),
-               Kind("tokenizer", "fp32", "compiled"), Kind("tokenizer", "bf16", "compiled")}  # fmt: skip
 
 
 class Peak(NamedTuple):
@@ -143,8 +141,13 @@ def cases(full: bool) -> dict[Kind, Sequence[int]]:
         Kind(*kind): SIZES if full else SIZES[:2] for kind in itertools.product(stages, precisions, layers)
     }
     if DEVICE.type == "cpu":  # where a step of 32 clips takes a minute
-        found = {kind: sizes for kind, sizes in found.items() if kind not in LONG_ON_CPU}
+        found = {kind: sizes for kind, sizes in found.items() if not _is_long(kind)}
     return found
+
+
+def _is_long(kind: Kind) -> bool:
+    """Whether a CPU is spared a kind of the tokenizer stage."""
+    return kind.stage == "tokenizer" and (kind.precision == "fp32" or kind.layers == "compiled")
 
 
 def section(full: bool) -> Section:
@@ -195,11 +198,11 @@ def _per_clip(found: dict[int, Peak]) -> float:
 def _verdict(kind: Kind, found: dict[Kind, dict[int, Peak]], prices: dict[Kind, Price]) -> str:
     """What another way of running the layers gives and takes in a kind of step."""
     plain = kind._replace(layers="plain")
-    gain = _per_clip(found[plain]) / _per_clip(found[kind])
+    share = _per_clip(found[kind]) / _per_clip(found[plain])
     here, there = prices.get(kind), prices.get(plain)
     cost = f", for {spread(ratios(here.later, there.later))} of the time" if here and there else ""
     begun = f"; its first step takes {here.first:.0f} s" if here and kind.layers == "compiled" else ""
-    return f"- {kind.stage}, {kind.precision}, {kind.layers}: a clip takes 1/{gain:.2g} of the memory{cost}{begun}."
+    return f"- {kind.stage}, {kind.precision}, {kind.layers}: a clip takes {share:.2f} of the memory{cost}{begun}."
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Memory that a step frees is kept for the next one, instead of being fetched from the system again.
 
 glibc gives a buffer of more than 32 MiB back as soon as it is free, and the top of its heap likewise; the system then
-zeroes every page of the next such buffer. On a CPU that took an eighth of a training step of BEATs-base
-(bench/heap.py). Where the C library is another one, nothing is changed.
+zeroes every page of the next such buffer. On a CPU that took from a twelfth to a fifth of a training step of BEATs-base
+(bench/heap.py). Large batches take more memory for it (docs/log.md). Another C library than glibc is left as it is.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 # glibc's malloc.h: parameters of mallopt. Afterwards they stand where glibc's own adaptation ends: 32 and 64 MiB.
 TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4
@@ -48,6 +49,7 @@ def _enter(change: int) -> None:
             libc.malloc_trim(0)
 
 
+@cache
 def _glibc() -> ctypes.CDLL | None:
     """The C library of this process, where it is glibc."""
     if sys.platform != "linux":

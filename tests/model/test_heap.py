@@ -9,6 +9,7 @@ import pytest
 
 from sonar.model.heap import freed_memory_kept
 
+HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 PROGRAM = """
 import resource
 import torch
@@ -50,11 +51,10 @@ print(before, kept, held - start, given_back, after - start, resident() - start)
 def test_freed_memory_is_fetched_once_and_is_the_systems_again_afterwards(root: Path) -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], cwd=root, capture_output=True, text=True, check=True)
     before, kept, held, given_back, after, after_failure = map(int, done.stdout.split())
-    if before < 32:
-        pytest.skip("pages are huge here, which fetches them in few faults")
-    assert before >= 60 and given_back >= 60
     assert kept == 0 and held >= 60
     assert after < 30 and after_failure < 30
+    if "[always]" not in HUGE_PAGES.read_text(encoding="ascii"):  # a fault fetches a page of the size that is counted
+        assert before >= 60 and given_back >= 60
 
 
 def test_a_failure_is_passed_on() -> None:
